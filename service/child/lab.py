@@ -1,0 +1,107 @@
+"""What a scenario may use: `run(params, lab)` gets one `Lab`.
+
+Who uses it: scenarios, in the child. The names are those of `threading`, so that a scenario reads like the program it
+stands for; what they make is a real `threading.Thread` that also leaves its stamps with the recorder.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional
+
+from service.child.recorder import Recorder
+
+__all__ = ["Cancelled", "Lab"]
+
+
+class Cancelled(Exception):
+    """The job was cancelled, or its time is up, and the scenario noticed."""
+
+
+class RecordedThread(threading.Thread):
+    """A `threading.Thread` whose start and end are stamped by itself."""
+
+    def __init__(self, recorder: Recorder, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._recorder = recorder
+
+    def run(self) -> None:
+        """Run the target between two stamps."""
+        log = self._recorder.open(self)
+        try:
+            super().run()
+        finally:
+            self._recorder.close(log)
+
+
+class Lab:
+    """The bench on which a scenario works.
+
+    Args:
+        recorder: where threads leave their stamps.
+        timeout_s: seconds from the start of the scenario to its deadline.
+    """
+
+    def __init__(self, recorder: Recorder, timeout_s: float) -> None:
+        self._recorder = recorder
+        self._timeout_s = timeout_s
+        self._cancelled = False
+        self.warnings: List[str] = []
+        self.endings: List[Callable[[], Dict[str, Any]]] = []
+
+    def Thread(  # noqa: N802  the name of the class that it makes
+        self,
+        target: Optional[Callable[..., object]] = None,
+        args: Iterable[Any] = (),
+        kwargs: Optional[Mapping[str, Any]] = None,
+        *,
+        name: Optional[str] = None,
+        daemon: Optional[bool] = None,
+    ) -> threading.Thread:
+        """Return a new thread, not started; the arguments are those of `threading.Thread`."""
+        return RecordedThread(self._recorder, target=target, args=args, kwargs=kwargs, name=name, daemon=daemon)
+
+    def Lock(self) -> threading.Lock:  # noqa: N802  the name of what it makes
+        """Return a new `threading.Lock`, as plain as the interpreter makes it."""
+        return threading.Lock()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody asked for the end of this job, or its deadline has passed."""
+        return self._cancelled or self.time_left() <= 0
+
+    def checkpoint(self) -> None:
+        """Go on, or stop here if the job was cancelled; for long loops on any thread.
+
+        Raises:
+            Cancelled: the job was cancelled or its deadline has passed.
+        """
+        if self.cancelled:
+            raise Cancelled
+
+    def time_left(self) -> float:
+        """Seconds until the deadline; negative after it."""
+        return self._timeout_s - self._recorder.now_ns() / 1e9
+
+    def time_passed(self) -> float:
+        """Seconds since the scenario began."""
+        return self._recorder.now_ns() / 1e9
+
+    def warn(self, text: str) -> None:
+        """Put a sentence into the answer's `warnings`, once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def at_exit(self, ending: Callable[[], Dict[str, Any]]) -> Callable[[], Dict[str, Any]]:
+        """Call `ending` where `atexit` callbacks run: after the interpreter joined every thread that is no daemon.
+
+        What it returns is laid over what `run` returned, `outcome` included. Usable as a decorator.
+
+        Source: CPython, `Py_FinalizeEx`: `wait_for_thread_shutdown()` comes before `_PyAtExit_Call()`.
+        """
+        self.endings.append(ending)
+        return ending
+
+    def cancel(self) -> None:
+        """Make `cancelled` true; called by the child when a `cancel` frame came."""
+        self._cancelled = True

@@ -1,0 +1,223 @@
+"""The life of one job in its child, from the order to the end of the process.
+
+    fork server
+      Job(order) ──fork──▶ child, main thread                             raw thread `_ship`
+                            load the scenario (preloaded, or from source)
+                            ready, started ─────────────────────────────▶ every 20 ms: events, output
+                            run(params, lab)                              `cancel` came: lab.cancel()
+                            result | error                                link closed: the service is gone,
+                            join threads that are no daemons                 end the process group
+                            at_exit endings, atexit callbacks
+                            bye, and end as a script's process does
+
+Who runs it: a process forked by `server`, which has seen nothing of any other job. The main thread of that process is
+the scenario's main thread. The shipper is a raw `_thread`: `threading.active_count()` does not see it, and it never
+holds anything that a scenario's thread could wait for.
+"""
+
+from __future__ import annotations
+
+import _thread
+import atexit
+import gc
+import linecache
+import os
+import select
+import signal
+import sys
+import threading
+import time
+import traceback
+from types import ModuleType
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from service.child import cage, wire
+from service.child.lab import Cancelled, Lab
+from service.child.recorder import Recorder, Stream
+
+__all__ = ["Job", "load"]
+
+_SHIP_EVERY_MS = 20  # often enough for a live view, rare enough to cost a computing scenario less than 0.1 %
+_RECEIVE_BYTES = 65_536
+
+
+def load(name: str, source: str) -> ModuleType:
+    """Return the scenario as a module made from its source, with a file name that tracebacks can show lines of.
+
+    Raises:
+        Exception: whatever executing the source raises.
+    """
+    filename = f"scenarios/{name}.py"
+    module = ModuleType(f"scenarios.{name}")
+    module.__file__ = filename
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    sys.modules[module.__name__] = module  # dataclasses look their module up here
+    exec(compile(source, filename, "exec"), module.__dict__)  # noqa: S102  running the order's source is the task
+    return module
+
+
+class _Link:
+    """The child's end of a job's socket, by its number: a socket object would cost a fresh process 0.1 ms."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._sending = _thread.allocate_lock()
+        self._frames = wire.FrameBuffer()
+
+    def send(self, data: bytes) -> None:
+        """Send encoded frames; blocks while the service does not read."""
+        with self._sending:
+            while data:
+                data = data[os.write(self.descriptor, data) :]
+
+    def receive(self) -> List[wire.Frame]:
+        """Return the frames of the next read.
+
+        Raises:
+            EOFError: the service is gone.
+        """
+        data = os.read(self.descriptor, _RECEIVE_BYTES)
+        if not data:
+            raise EOFError
+        return self._frames.feed(data)
+
+
+_READY = wire.encode({"type": "ready", "protocol": wire.PROTOCOL})
+
+
+class Job:
+    """One job, made by the fork server just before the fork, and served by the child just after it.
+
+    Args:
+        order: the `fork` frame.
+        preloaded: the scenario, if the fork server has it.
+    """
+
+    def __init__(self, order: wire.Frame, preloaded: Optional[ModuleType]) -> None:
+        self._order = order
+        self._module = preloaded
+        self._recorder = Recorder(order["max_output_bytes"])
+        self._lab = Lab(self._recorder, order["timeout_s"])
+        self._streams = Stream(self._recorder, 1), Stream(self._recorder, 2)
+        self._returned: Optional[Dict[str, Any]] = None
+
+    def serve(self, link_descriptor: int) -> None:
+        """Serve the job; returns when the process should end."""
+        link = self._link = _Link(link_descriptor)
+        sys.stdout, sys.stderr = self._streams
+        threading.excepthook = self._note_thread_error
+        try:
+            module = self._module or load(self._order["scenario"], self._order["source"])
+            self._params = module.Params(**{name: _as_param(value) for name, value in self._order["params"].items()})
+            self._outcomes = module.outcomes(self._params)
+        except Exception as exc:  # noqa: BLE001  whatever a third party's file raises is that job's answer
+            link.send(_READY + wire.encode(_error(exc)))
+            return
+        gc.enable()
+        self._recorder.begin()
+        link.send(_READY + b'{"type":"started","active_threads":%d}\n' % threading.active_count())
+        _thread.start_new_thread(self._ship, ())
+        report = self._run(module)
+        unsent = self._drained() + report
+        if threading.active_count() > 1:  # the end of the process may be long in coming: tell what is known
+            link.send(unsent)
+            unsent = b""
+        threading._shutdown()  # type: ignore[attr-defined]  # as Py_FinalizeEx does: joins all that are no daemons
+        link.send(unsent + self._end(module))
+
+    def _drained(self, last: bool = False) -> bytes:
+        return b"".join([wire.encode(frame) for frame in self._recorder.drain(last)])
+
+    def _run(self, module: ModuleType) -> bytes:
+        """Run the scenario and return the frame that says what came of it."""
+        cpu_ns = time.process_time_ns()
+        begun_ns = time.perf_counter_ns()
+        try:
+            returned = module.run(self._params, self._lab)
+            wall_ns = time.perf_counter_ns() - begun_ns
+            report = {
+                "type": "result",
+                "wall_ns": wall_ns,
+                "cpu_ns": time.process_time_ns() - cpu_ns,
+                "active_threads": threading.active_count(),
+                "switch_interval_s": sys.getswitchinterval(),
+                **_judged(returned, self._outcomes, module),
+            }
+            data = wire.encode(report)
+        except BaseException as exc:  # noqa: BLE001  SystemExit and KeyboardInterrupt are the scenario's own, too
+            return wire.encode(_error(exc))
+        self._returned = returned
+        return data
+
+    def _end(self, module: ModuleType) -> bytes:
+        """Do what an interpreter does after it joined its threads, and return the last frames."""
+        bye: Dict[str, Any] = {"type": "bye"}
+        failed = b""
+        if self._returned is not None and self._lab.endings:
+            try:
+                for ending in reversed(self._lab.endings):  # the order of atexit
+                    self._returned.update(ending())
+                bye["ending"] = _judged(self._returned, self._outcomes, module)
+                wire.encode(bye)
+            except Exception as exc:  # noqa: BLE001  as in `run`: the scenario's fault, told in its answer
+                bye.pop("ending", None)
+                failed = wire.encode(_error(exc))
+        atexit._run_exitfuncs()
+        cage.flush_streams()
+        rest = self._drained(last=True)
+        bye.update(ended_ns=self._recorder.now_ns(), warnings=self._lab.warnings, dropped=self._recorder.dropped)
+        return failed + rest + wire.encode(bye)
+
+    def _ship(self) -> None:
+        """Send what is new and obey the service, until the process ends. Runs on a raw thread."""
+        poll = select.poll()
+        poll.register(self._link.descriptor, select.POLLIN)
+        while True:
+            try:
+                if poll.poll(_SHIP_EVERY_MS) and any(frame["type"] == "cancel" for frame in self._link.receive()):
+                    self._lab.cancel()
+                self._link.send(self._drained())
+            except (OSError, EOFError):  # nobody is left to serve
+                os.killpg(0, signal.SIGKILL)
+
+    def _note_thread_error(self, args: Any) -> None:
+        """Take the place of `threading.excepthook`: print as it does, and say it in the answer."""
+        if args.exc_type is not Cancelled:
+            name = args.thread.name if args.thread else "a thread"
+            self._lab.warn(f"{name} ended with {args.exc_type.__name__}: {args.exc_value}")
+            threading.__excepthook__(args)
+
+
+def _as_param(value: Any) -> Any:
+    """JSON has no tuples; parameters have no lists."""
+    return tuple(_as_param(item) for item in value) if isinstance(value, list) else value
+
+
+def _judged(returned: Any, outcomes: Mapping[str, Tuple[str, str]], module: ModuleType) -> Dict[str, Any]:
+    """What `run` returned, with the grade and the meaning that the scenario gives to its outcome."""
+    if not isinstance(returned, dict) or returned.get("outcome") not in outcomes:
+        raise TypeError(
+            f"{module.__name__}.run must return a dict whose `outcome` is one of {sorted(outcomes)}; it returned "
+            f"{returned!r:.200}"
+        )
+    grade, meaning = outcomes[returned["outcome"]]
+    values = {name: value for name, value in returned.items() if name != "outcome"}
+    return {"outcome": returned["outcome"], "grade": grade, "meaning": meaning, "values": values}
+
+
+def _error(exc: BaseException) -> wire.Frame:
+    return {
+        "type": "error",
+        "error": type(exc).__name__,
+        "message": str(exc),
+        "cancelled": isinstance(exc, Cancelled),
+        "traceback": "".join(traceback.format_exception(type(exc), exc, _own_part(exc))),
+    }
+
+
+def _own_part(exc: BaseException) -> Any:
+    """The traceback without our frames above the scenario's."""
+    part = exc.__traceback__
+    while part is not None and part.tb_frame.f_code.co_filename == __file__:
+        part = part.tb_next
+    return part

@@ -1,0 +1,133 @@
+"""Every error of the service, drawn as one tree.
+
+* ThreadlabError
+  x CatalogError
+    - BadScenario            a scenario's file breaks the rules of section 3; it is listed as unavailable
+    - ScenarioNotFound       nobody knows a scenario of this name
+  x JobError
+    - JobNotFound            there is no such job (any more)
+    - IllegalMove            a job cannot go from the state it is in to the one asked for
+    - IdempotencyConflict    the key belongs to a job with another request
+    - QueueFull              as many jobs wait as the settings allow
+    - ShuttingDown           the service takes no more jobs
+  x StoreError
+    - StoreUnavailable       the database could not do what was asked
+  x ExecutorError
+    - ForkServerDied         it could not be started, or ended under a job
+    - ForkFailed             the system refused another process
+
+Who uses it: every floor above. `api.problems` alone turns these into HTTP; nothing here knows of status codes.
+Foreign errors are wrapped once, where they come in, with `raise ... from exc`.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BadScenario",
+    "CatalogError",
+    "ExecutorError",
+    "ForkFailed",
+    "ForkServerDied",
+    "IdempotencyConflict",
+    "IllegalMove",
+    "JobError",
+    "JobNotFound",
+    "QueueFull",
+    "ScenarioNotFound",
+    "ShuttingDown",
+    "StoreError",
+    "StoreUnavailable",
+    "ThreadlabError",
+]
+
+
+class ThreadlabError(Exception):
+    """Base of everything that the service raises on purpose."""
+
+
+class CatalogError(ThreadlabError):
+    """Base of what can be wrong with scenarios."""
+
+
+class BadScenario(CatalogError):
+    """A scenario's file breaks a rule; the text names the rule and what to do."""
+
+
+class ScenarioNotFound(CatalogError):
+    """Nobody knows a scenario of this name.
+
+    Args:
+        name: what was asked for.
+        known: the names there are.
+    """
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"There is no scenario {name!r}.")
+        self.name = name
+        self.known = known
+
+
+class JobError(ThreadlabError):
+    """Base of what can be wrong with a job or a wish about one."""
+
+
+class JobNotFound(JobError):
+    """There is no such job: it never was, or it has been deleted."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"There is no job {job_id!r}. It was deleted, or never accepted here.")
+        self.job_id = job_id
+
+
+class IllegalMove(JobError):
+    """A job cannot go from the state it is in to the one asked for; the text tells its story."""
+
+
+class IdempotencyConflict(JobError):
+    """An `Idempotency-Key` came again with another request."""
+
+    def __init__(self, key: str, job_id: str) -> None:
+        super().__init__(
+            f"The Idempotency-Key {key!r} belongs to {job_id}, which has another request. Take a new key for a new job."
+        )
+        self.job_id = job_id
+
+
+class QueueFull(JobError):
+    """As many jobs wait as the settings allow.
+
+    Args:
+        limit: how many may wait.
+        retry_after_s: seconds after which to try again.
+    """
+
+    def __init__(self, limit: int, retry_after_s: int) -> None:
+        super().__init__(f"{limit} jobs are waiting, which is the limit. Try again in {retry_after_s} s.")
+        self.retry_after_s = retry_after_s
+
+
+class ShuttingDown(JobError):
+    """The service is ending and takes no more jobs."""
+
+    def __init__(self) -> None:
+        super().__init__("The service is shutting down. Post the job again when it is back.")
+
+
+class StoreError(ThreadlabError):
+    """Base of what can be wrong with the memory of jobs."""
+
+
+class StoreUnavailable(StoreError):
+    """The database could not do what was asked; nothing was changed."""
+
+
+class ExecutorError(ThreadlabError):
+    """Base of what can go wrong with running a job, through no fault of the job: it may be tried again."""
+
+
+class ForkServerDied(ExecutorError):
+    """The fork server could not be started, spoke another protocol, or ended while a child of its ran."""
+
+
+class ForkFailed(ExecutorError):
+    """The system refused another process."""

@@ -1,0 +1,241 @@
+"""One warm fork server per interpreter: starts it, asks it for children, and has it kill them.
+
+Who uses it: `executors.local`, from any pool thread. The other end is `child/server.py`, which draws the conversation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service import child as child_package
+from service.child import wire
+from service.errors import ForkServerDied
+from service.executors.base import Order
+from service.jobs import ProcessEnd
+
+__all__ = ["Child", "ForkServer", "Preload", "process_end"]
+
+_CHILD_MAIN = Path(child_package.__file__).with_name("__main__.py")
+_KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH", "PATH")  # what an interpreter may need to start at all; the rest is scrubbed
+_END_TIMEOUT_S = 5.0  # for a fork server that was told goodbye to kill its children and go
+_RECEIVE_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Preload:
+    """A scenario that every child of a fork server should find loaded."""
+
+    scenario: str
+    digest: str
+    source: str
+
+
+class Child:
+    """A child as the service holds it: the link to it, and the pipe in which its parent reports its end."""
+
+    def __init__(self, server: ForkServer, job_id: str, link: socket.socket, status: int) -> None:
+        self._server = server
+        self._job_id = job_id
+        self._frames = wire.FrameBuffer()
+        self.link = link
+        self.status = status
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.link.close()
+        os.close(self.status)
+
+    def send(self, frame: wire.Frame) -> None:
+        """Send a frame down; a child that is gone is told so by its status, not here."""
+        with contextlib.suppress(OSError):
+            self.link.sendall(wire.encode(frame))
+
+    def receive(self) -> list[wire.Frame] | None:
+        """Return the frames of the next read, or None when the child's end is closed.
+
+        Raises:
+            BadFrame: what came is no frame.
+        """
+        try:
+            data = self.link.recv(_RECEIVE_BYTES)
+        except ConnectionResetError:  # it was killed with unread frames of ours
+            data = b""
+        return self._frames.feed(data) if data else None
+
+    def kill(self) -> None:
+        """End the child's process group by force; its status tells when that has happened."""
+        self._server.kill(self._job_id)
+
+    def ended(self) -> wire.Frame:
+        """Return the fork server's word on how the child ended; call when `status` is readable.
+
+        Raises:
+            ForkServerDied: it is gone, and its children with it.
+        """
+        data = os.read(self.status, _RECEIVE_BYTES)  # one short write by the fork server: never torn
+        if not data:
+            raise ForkServerDied("The fork server ended while a child of its was running.")
+        return wire.decode(data.rstrip(b"\n"))
+
+
+class ForkServer:
+    """A running fork server.
+
+    Args:
+        executable: path of a CPython from 3.9 on.
+        preloads: the scenarios to load before the first fork.
+        limits: names of `resource.RLIMIT_*` and their values for every child.
+        startup_timeout_s: seconds for the interpreter to start and load them.
+
+    Raises:
+        ForkServerDied: it did not come up.
+
+    Thread safety: all methods may be called from any thread.
+    """
+
+    def __init__(
+        self, executable: str, preloads: Iterable[Preload], limits: dict[str, int], startup_timeout_s: float
+    ) -> None:
+        self._sending = threading.Lock()
+        self._folder = tempfile.mkdtemp(prefix="threadlab-")
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            self._process = self._spawn(executable, theirs, limits)
+        self._frames = wire.FrameBuffer()
+        try:
+            self._greet(preloads, time.monotonic() + startup_timeout_s)
+        except (OSError, wire.BadFrame, ForkServerDied) as exc:
+            self.close()
+            raise ForkServerDied(f"The fork server of {executable} did not come up: {exc}") from exc
+
+    def _spawn(self, executable: str, theirs: socket.socket, limits: dict[str, int]) -> subprocess.Popen[bytes]:
+        environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+        try:
+            return subprocess.Popen(  # noqa: S603  the executable is the operator's choice, never a client's
+                [executable, "-I", "-S", str(_CHILD_MAIN), str(theirs.fileno()), json.dumps(limits)],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # its stderr stays the service's: a fork server that fails is heard
+                cwd=self._folder,
+                env={**environment, "LANG": "C.UTF-8"},
+                start_new_session=True,  # a Ctrl-C on the terminal is for the service, which then decides
+            )
+        except OSError as exc:
+            self._control.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise ForkServerDied(f"{executable} cannot be started: {exc}") from exc
+
+    def _greet(self, preloads: Iterable[Preload], deadline: float) -> None:
+        hello = self._answer(deadline)
+        if hello.get("protocol") != wire.PROTOCOL:
+            raise ForkServerDied(f"it speaks protocol {hello.get('protocol')!r}, the service {wire.PROTOCOL}")
+        self.pid: int = hello["pid"]
+        self.python: dict[str, Any] = hello["python"]
+        self.machine: dict[str, Any] = hello["machine"]
+        self.preloaded: set[str] = set()
+        for preload in preloads:
+            frame = {
+                "type": "preload",
+                "scenario": preload.scenario,
+                "digest": preload.digest,
+                "source": preload.source,
+            }
+            self._control.sendall(wire.encode(frame))
+            if self._answer(deadline)["error"] is None:
+                self.preloaded.add(preload.digest)
+        self._control.settimeout(None)
+
+    def _answer(self, deadline: float) -> wire.Frame:
+        while True:
+            self._control.settimeout(max(0.001, deadline - time.monotonic()))
+            data = self._control.recv(_RECEIVE_BYTES)
+            if not data:
+                raise ForkServerDied(f"it ended with exit code {self._process.wait(_END_TIMEOUT_S)}")
+            for frame in self._frames.feed(data):
+                return frame
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    def fork(self, order: Order) -> Child:
+        """Return a fresh child, which serves the order at once.
+
+        Raises:
+            ForkServerDied: there is no fork server any more.
+        """
+        link, theirs = socket.socketpair()
+        status, reports = os.pipe()
+        try:
+            self._say(self._fork_frame(order), theirs.fileno(), reports)
+        except BaseException:
+            link.close()
+            os.close(status)
+            raise
+        finally:
+            theirs.close()
+            os.close(reports)
+        return Child(self, order.job_id, link, status)
+
+    def _fork_frame(self, order: Order) -> wire.Frame:
+        return {
+            "type": "fork",
+            "job": order.job_id,
+            "scenario": order.scenario,
+            "digest": order.digest,
+            "source": None if order.digest in self.preloaded else order.source,
+            "params": order.params,
+            "timeout_s": order.timeout_s,
+            "max_output_bytes": order.max_output_bytes,
+        }
+
+    def kill(self, job_id: str) -> None:
+        """End the process group of a job's child by force, if it still runs."""
+        with contextlib.suppress(ForkServerDied):  # then its children died with it
+            self._say({"type": "kill", "job": job_id})
+
+    def _say(self, frame: wire.Frame, *descriptors: int) -> None:
+        with self._sending:
+            try:
+                socket.send_fds(self._control, [wire.encode(frame)], descriptors)
+            except OSError as exc:
+                raise ForkServerDied(f"The fork server is gone: {exc}") from exc
+
+    def close(self) -> None:
+        """End the fork server and every child of its. Idempotent."""
+        self._control.close()
+        try:
+            self._process.wait(_END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def process_end(exited: wire.Frame, ended_s: float | None) -> ProcessEnd:
+    """Return the fork server's word on a child's end in the terms of an answer."""
+    number = exited.get("signal")
+    return ProcessEnd(
+        pid=exited.get("pid"),
+        exit_code=exited.get("code"),
+        signal=None if number is None else signal.Signals(number).name,
+        ended_s=ended_s,
+        cpu_s=exited.get("cpu_s"),
+        max_rss_bytes=exited.get("max_rss_bytes"),
+    )

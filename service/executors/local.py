@@ -1,0 +1,233 @@
+"""Runs jobs in children on this machine, each forked for its job and gone after it.
+
+    pool thread                         fork server                     child
+       │ fork, with the order ─────────────▶│ ─────────────────────────▶│
+       │ ◀─────────────────────────────────────── ready, started, … bye │
+       │ (cancelled, or past its deadline:)                             │
+       │ cancel ──────────────────────────────────────────────────────▶│
+       │ (still there after the grace:)                                 │
+       │ kill ─────────────────────────────▶│ killpg ──────────────────▶✗
+       │ ◀──────────────────────── exited  │
+
+Who uses it: `runner`, one call of `run` on one pool thread for each running job. That thread alone holds the child: it
+waits in one `poll` for frames, for the child's end, for a wish to cancel, and for the next deadline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from service.child import wire
+from service.errors import ForkFailed, ForkServerDied
+from service.executors.base import Cancel, JobExecutor, Order
+from service.executors.forkserver import Child, ForkServer, Preload, process_end
+from service.executors.transcript import Ending, Transcript
+from service.jobs import JobState, Report
+
+__all__ = ["LocalExecutor", "LocalLimits"]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalLimits:
+    """What a child gets, and how long the executor waits for it.
+
+    Attributes:
+        startup_timeout_s: seconds from the fork to `started`.
+        cancel_grace_s: seconds between asking a child to end and killing it.
+        kill_timeout_s: seconds for a killed child to be gone; longer means that the fork server is unwell.
+        memory_bytes: private writable memory (`RLIMIT_DATA`), the stacks of its threads included.
+        open_files: descriptors (`RLIMIT_NOFILE`).
+        file_bytes: size of any one file it writes (`RLIMIT_FSIZE`).
+    """
+
+    startup_timeout_s: float
+    cancel_grace_s: float
+    kill_timeout_s: float
+    memory_bytes: int
+    open_files: int
+    file_bytes: int
+
+    def for_child(self) -> dict[str, int]:
+        """Return the limits by the names of `resource`."""
+        return {
+            "RLIMIT_CORE": 0,
+            "RLIMIT_DATA": self.memory_bytes,
+            "RLIMIT_FSIZE": self.file_bytes,
+            "RLIMIT_NOFILE": self.open_files,
+        }
+
+
+class LocalExecutor(JobExecutor):
+    """Runs jobs in children of a fork server, which is replaced when it dies.
+
+    Args:
+        preloads: the scenarios that children should find loaded.
+        limits: see `LocalLimits`.
+        executable: the interpreter of the children.
+    """
+
+    def __init__(self, preloads: Sequence[Preload], limits: LocalLimits, executable: str = sys.executable) -> None:
+        self._preloads = preloads
+        self._limits = limits
+        self._executable = executable
+        self._starting = threading.Lock()
+        self._server: ForkServer | None = None  # guarded by _starting
+        self._closed = False  # guarded by _starting
+
+    def start(self) -> None:
+        """Start the fork server.
+
+        Raises:
+            ForkServerDied: it did not come up.
+        """
+        self.server()
+
+    def server(self) -> ForkServer:
+        """Return the fork server, a new one if the last has died.
+
+        Raises:
+            ForkServerDied: it did not come up, or the executor is closed.
+        """
+        with self._starting:
+            if self._closed:
+                raise ForkServerDied("The executor is closed.")
+            if self._server is not None and not self._server.alive:
+                self._server.close()
+                self._server = None
+            if self._server is None:
+                self._server = ForkServer(
+                    self._executable, self._preloads, self._limits.for_child(), self._limits.startup_timeout_s
+                )
+            return self._server
+
+    def run(self, order: Order, cancel: Cancel) -> Report:
+        """Run the job in a child of its own; see the base class."""
+        server = self.server()
+        woken, wake = os.pipe()
+        try:
+            with server.fork(order) as child, cancel.waking(lambda: os.write(wake, b"!")):
+                return _Conversation(order, child, server, woken, self._limits).hold()
+        finally:
+            os.close(woken)
+            os.close(wake)
+
+    def close(self) -> None:
+        """End the fork server and all its children."""
+        with self._starting:
+            self._closed = True
+            if self._server is not None:
+                self._server.close()
+
+
+class _Pressure(IntEnum):
+    """How far the executor has gone to end a child."""
+
+    NONE = 0
+    ASKED = 1
+    KILLED = 2
+
+
+class _Conversation:
+    """The executor's side of one job, from the order to the report."""
+
+    def __init__(self, order: Order, child: Child, server: ForkServer, woken: int, limits: LocalLimits) -> None:
+        self._order = order
+        self._child = child
+        self._server = server
+        self._woken = woken
+        self._limits = limits
+        self._transcript = Transcript(order.max_output_bytes)
+        self._begun = time.monotonic()
+        self._deadline = self._begun + limits.startup_timeout_s
+        self._started: float | None = None
+        self._pressure = _Pressure.NONE
+        self._stopped: JobState | None = None
+        self._broken: str | None = None
+        self._poll = select.poll()
+        self._open = True  # whether the child may still say something
+
+    def hold(self) -> Report:
+        for descriptor in (self._child.link.fileno(), self._child.status, self._woken):
+            self._poll.register(descriptor, select.POLLIN)
+        while True:
+            ready = {descriptor for descriptor, _ in self._poll.poll(self._milliseconds_left())}
+            if not ready:
+                self._press(JobState.TIMED_OUT)
+            if self._woken in ready:
+                self._poll.unregister(self._woken)
+                self._press(JobState.CANCELLED)
+            if self._child.link.fileno() in ready:
+                self._listen()
+            if self._child.status in ready:
+                return self._report(self._child.ended())
+
+    def _milliseconds_left(self) -> float:
+        return max(0.0, self._deadline - time.monotonic()) * 1000
+
+    def _listen(self) -> None:
+        """Take in what the child says."""
+        try:
+            frames = self._child.receive()
+            for frame in frames or ():
+                self._transcript.add(frame)
+        except wire.BadFrame as exc:
+            self._broken = str(exc)
+            self._kill()
+            frames = None
+        if frames is None:
+            self._open = False
+            self._poll.unregister(self._child.link)
+        if self._started is None and self._transcript.started:
+            self._started = time.monotonic()
+            if self._pressure is _Pressure.NONE:
+                self._deadline = self._started + self._order.timeout_s
+
+    def _press(self, reason: JobState) -> None:
+        """Go one step further in ending the child: ask, then kill; one path for cancel and deadline."""
+        if self._pressure is _Pressure.NONE:
+            self._stopped = reason
+            self._pressure = _Pressure.ASKED
+            self._deadline = time.monotonic() + self._limits.cancel_grace_s
+            self._child.send({"type": "cancel"})
+        elif time.monotonic() < self._deadline:
+            return  # a cancel came while the deadline's own path is under way
+        elif self._pressure is _Pressure.ASKED:
+            self._kill()
+        else:
+            raise ForkServerDied(f"A killed child was not gone after {self._limits.kill_timeout_s} s.")
+
+    def _kill(self) -> None:
+        self._pressure = _Pressure.KILLED
+        self._deadline = time.monotonic() + self._limits.kill_timeout_s
+        self._child.kill()
+
+    def _report(self, exited: wire.Frame) -> Report:
+        if "error" in exited:
+            raise ForkFailed(exited["error"])
+        ended = time.monotonic()
+        self._child.link.setblocking(False)  # whoever could still write was killed with the group
+        with contextlib.suppress(BlockingIOError):
+            while self._open:
+                self._listen()
+        self._note_late_start()
+        ending = Ending(
+            process=process_end(exited, None if self._started is None else ended - self._started),
+            startup_s=None if self._started is None else self._started - self._begun,
+            stopped=self._stopped,
+            killed=self._pressure is _Pressure.KILLED and self._broken is None,
+            broken=self._broken,
+        )
+        return self._transcript.report(ending, self._server.python, self._server.machine)
+
+    def _note_late_start(self) -> None:
+        """A child that had to be stopped before it began did not time out: the job's time had not begun."""
+        if self._stopped is JobState.TIMED_OUT and not self._transcript.started:
+            self._broken = f"it did not begin within {self._limits.startup_timeout_s} s"

@@ -1,0 +1,204 @@
+"""From the frames of one child to a report.
+
+Who uses it: every executor that speaks the link's words, on the thread that runs the job. A child is not trusted: what
+does not have the shape that `child/wire.py` states raises `BadFrame`, and nothing half-read gets into a report.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from service.child.wire import PROTOCOL, BadFrame, Frame
+from service.events import Event, Timeline
+from service.jobs import Failure, JobState, OutputLine, ProcessEnd, Report, Result, Timings
+
+__all__ = ["Ending", "Transcript"]
+
+_NS = 1e9
+_GRADES = ("acceptable", "interesting", "forbidden")
+
+_STUCK = "The job had to be killed: it had not ended when its time was up."
+_CANCELLED = "The job was cancelled before it ended; what it had recorded until then is here."
+_NOT_ENDED = "The job ended without an outcome; what it had recorded until then is here."
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended, as the executor saw it.
+
+    Attributes:
+        stopped: why the executor ended it (`cancelled` or `timed_out`); None when it ended by itself.
+        killed: whether force was needed.
+        broken: what the child said that it should not have; None when it kept to the protocol.
+    """
+
+    process: ProcessEnd
+    startup_s: float | None = None
+    stopped: JobState | None = None
+    killed: bool = False
+    broken: str | None = None
+
+
+class Transcript:
+    """Takes in a child's frames one by one and makes a report of them in the end.
+
+    Args:
+        max_output_bytes: a second guard for what the child should have held back by itself.
+    """
+
+    def __init__(self, max_output_bytes: int) -> None:
+        self.started = False
+        self._room = max_output_bytes
+        self._ready = False
+        self._timeline = Timeline()
+        self._output: list[OutputLine] = []
+        self._before: int | None = None
+        self._result: Frame | None = None
+        self._error: Frame | None = None
+        self._bye: Frame | None = None
+
+    def add(self, frame: Frame) -> None:
+        """Take in the next frame.
+
+        Raises:
+            BadFrame: it is not one that may come now, or not of its shape.
+        """
+        take = {
+            "ready": self._take_ready,
+            "started": self._take_started,
+            "events": self._take_events,
+            "output": self._take_output,
+            "result": self._take_result,
+            "error": self._take_error,
+            "bye": self._take_bye,
+        }.get(frame["type"])
+        if take is None or not (self._ready or frame["type"] == "ready"):
+            raise BadFrame(f"unexpected frame {frame['type']!r}")
+        try:
+            take(frame)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as exc:
+            raise BadFrame(f"bad {frame['type']!r} frame: {type(exc).__name__}: {exc}") from exc
+
+    def _take_ready(self, frame: Frame) -> None:
+        if frame["protocol"] != PROTOCOL:
+            raise BadFrame(f"the child speaks protocol {frame['protocol']!r}, the service {PROTOCOL}")
+        self._ready = True
+
+    def _take_started(self, frame: Frame) -> None:
+        self._before = int(frame["active_threads"])
+        self.started = True
+
+    def _take_events(self, frame: Frame) -> None:
+        for at_ns, thread, kind, facts in frame["events"]:
+            self._timeline.add(Event(int(at_ns), str(thread), kind, facts))
+
+    def _take_output(self, frame: Frame) -> None:
+        for at_ns, thread, line in frame["lines"]:
+            self._room -= len(line) + 1
+            if self._room < 0:
+                raise BadFrame("more output than its order allows")
+            self._output.append(OutputLine(at_s=int(at_ns) / _NS, thread=_name(thread), line=str(line)))
+
+    def _take_result(self, frame: Frame) -> None:
+        self._result = {
+            "active_threads": int(frame["active_threads"]),
+            "wall_s": int(frame["wall_ns"]) / _NS,
+            "cpu_s": int(frame["cpu_ns"]) / _NS,
+            "switch_interval_s": float(frame["switch_interval_s"]),
+            **_observed(frame),
+        }
+
+    def _take_error(self, frame: Frame) -> None:
+        self._error = {
+            "cancelled": bool(frame["cancelled"]),
+            **{name: str(frame[name]) for name in ("error", "message", "traceback")},
+        }
+
+    def _take_bye(self, frame: Frame) -> None:
+        self._bye = {"warnings": [str(text) for text in frame["warnings"]], "dropped": int(frame["dropped"])}
+        if self._result is not None and "ending" in frame:
+            self._result.update(_observed(frame["ending"]))
+
+    def report(self, ending: Ending, python: dict[str, Any] | None, machine: dict[str, Any] | None) -> Report:
+        """Return what the run showed, given how it ended."""
+        status = self._status(ending)
+        if python is not None and self._result is not None:
+            python = {**python, "switch_interval_s": self._result["switch_interval_s"]}
+        result = self._make_result(status, ending) if self.started else None
+        return Report(status, result, self._failure(status, ending), python, machine)
+
+    def _status(self, ending: Ending) -> JobState:
+        if self._error is not None and not self._error["cancelled"]:
+            return JobState.FAILED
+        if ending.stopped is not None and (ending.killed or self._result is None):
+            return ending.stopped
+        if self._error is not None:  # the scenario noticed its deadline before the service did
+            return JobState.TIMED_OUT
+        if ending.broken or self._bye is None or self._result is None:
+            return JobState.LOST
+        return JobState.SUCCEEDED
+
+    def _make_result(self, status: JobState, ending: Ending) -> Result:
+        returned = self._result or {}
+        bye = self._bye or {"warnings": [], "dropped": None}
+        outcome, grade, meaning = self._outcome(status)
+        return Result(
+            outcome=outcome,
+            grade=grade,
+            meaning=meaning,
+            values=returned.get("values", {}),
+            timings=Timings(
+                queued_s=None,
+                startup_s=ending.startup_s,
+                wall_s=returned.get("wall_s"),
+                cpu_s=returned.get("cpu_s"),
+            ),
+            active_threads=self._timeline.active_threads(self._before, returned.get("active_threads")),
+            threads=sorted(self._timeline.rows, key=lambda row: row["started_s"]),
+            output=sorted(self._output, key=lambda line: line["at_s"]),
+            output_dropped=bye["dropped"],
+            process=ending.process,
+            warnings=bye["warnings"],
+        )
+
+    def _outcome(self, status: JobState) -> tuple[str | None, Any, str]:
+        if status is JobState.SUCCEEDED and self._result is not None:
+            return self._result["outcome"], self._result["grade"], self._result["meaning"]
+        if status is JobState.TIMED_OUT:
+            return "stuck", "interesting", _STUCK
+        return None, None, _CANCELLED if status is JobState.CANCELLED else _NOT_ENDED
+
+    def _failure(self, status: JobState, ending: Ending) -> Failure | None:
+        if status is JobState.FAILED and self._error is not None:
+            return Failure(
+                type=self._error["error"], message=self._error["message"], traceback=self._error["traceback"]
+            )
+        if status is not JobState.LOST:
+            return None
+        if ending.broken:
+            return Failure(type="ChildBroken", message=f"The child broke the protocol: {ending.broken}", traceback=None)
+        return Failure(type="ChildDied", message=_death(ending.process), traceback=None)
+
+
+def _observed(frame: Frame) -> Frame:
+    """The outcome and what was counted, checked."""
+    values = frame["values"]
+    if frame["grade"] not in _GRADES or not isinstance(values, dict):
+        raise BadFrame(f"no outcome: {frame!r:.200}")
+    return {
+        "outcome": str(frame["outcome"]),
+        "grade": frame["grade"],
+        "meaning": str(frame["meaning"]),
+        "values": values,
+    }
+
+
+def _name(thread: object) -> str | None:
+    return None if thread is None else str(thread)
+
+
+def _death(process: ProcessEnd) -> str:
+    if process["signal"] is not None:
+        return f"The child was ended by {process['signal']} before it could say goodbye."
+    return f"The child ended with exit code {process['exit_code']} before it could say goodbye."

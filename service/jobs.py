@@ -1,0 +1,207 @@
+"""Jobs: what one is, the states it passes through, and the table of legal moves.
+
+    queued ──▶ running ──▶ succeeded | failed | timed_out | cancelled | lost
+      ▲           │
+      └───────────┘  the service stopped, or could not run it this time (three attempts at most)
+    queued ──▶ cancelled | lost
+
+Who uses it: every floor above. Pure: no clock, no I/O; who moves a job says when. The state says how the *run* went;
+what was *observed* is the result's outcome, a different matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal, TypedDict
+
+from service import errors
+from service.events import ActiveThreads, ThreadRow
+
+__all__ = [
+    "FINAL",
+    "LEGAL_MOVES",
+    "MAX_ATTEMPTS",
+    "Failure",
+    "Grade",
+    "Job",
+    "JobState",
+    "Lane",
+    "OutputLine",
+    "ProcessEnd",
+    "Report",
+    "Result",
+    "Timings",
+]
+
+MAX_ATTEMPTS = 3  # a job that took the service down twice is given one more chance, and no fourth
+
+Lane = Literal["cpu", "wait"]
+Grade = Literal["acceptable", "interesting", "forbidden"]
+
+
+class JobState(StrEnum):
+    """Where a job stands. `lost`: its child died, or the service could not finish it."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+LEGAL_MOVES: Mapping[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.LOST}),
+    JobState.RUNNING: frozenset(set(JobState) - {JobState.RUNNING}),
+    JobState.SUCCEEDED: frozenset(),
+    JobState.FAILED: frozenset(),
+    JobState.TIMED_OUT: frozenset(),
+    JobState.CANCELLED: frozenset(),
+    JobState.LOST: frozenset(),
+}
+
+FINAL = frozenset(state for state, moves in LEGAL_MOVES.items() if not moves)
+
+
+class Timings(TypedDict):
+    """Seconds; each from one clock of one process."""
+
+    queued_s: float | None  # service: from accepted to taken up
+    startup_s: float | None  # service: from asking for a child to its `started`
+    wall_s: float | None  # child: around the scenario's `run`
+    cpu_s: float | None  # child: CPU time of all its threads during `run`
+
+
+class OutputLine(TypedDict):
+    """A printed line; `thread` is null for what C code printed."""
+
+    at_s: float
+    thread: str | None
+    line: str
+
+
+class ProcessEnd(TypedDict):
+    """How the child's process ended, observed from outside by its parent."""
+
+    pid: int | None
+    exit_code: int | None
+    signal: str | None
+    ended_s: float | None  # by the service's clock, from the arrival of `started` to the end of the process
+    cpu_s: float | None
+    max_rss_bytes: int | None
+
+
+class Result(TypedDict):
+    """What a run showed; null is what was not measured, never 0."""
+
+    outcome: str | None
+    grade: Grade | None
+    meaning: str | None
+    values: dict[str, Any]
+    timings: Timings
+    active_threads: ActiveThreads
+    threads: list[ThreadRow]
+    output: list[OutputLine]
+    output_dropped: int | None
+    process: ProcessEnd
+    warnings: list[str]
+
+
+class Failure(TypedDict):
+    """Why a job did not succeed."""
+
+    type: str
+    message: str
+    traceback: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an executor says of one run."""
+
+    status: JobState
+    result: Result | None
+    error: Failure | None
+    python: dict[str, Any] | None
+    machine: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One request to run one scenario once, and what became of it.
+
+    Attributes:
+        request: the scenario's name, its parameters and the job's options, every default filled in.
+        lane: which ThreadPoolExecutor carries it.
+        attempt: how often it was started; 0 while it waits for the first time.
+    """
+
+    id: str
+    scenario: str
+    lane: Lane
+    request: dict[str, Any]
+    created_at: datetime
+    label: str | None = None
+    rerun_of: str | None = None
+    status: JobState = JobState.QUEUED
+    attempt: int = 0
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    python: dict[str, Any] | None = None
+    machine: dict[str, Any] | None = None
+    result: Result | None = None
+    error: Failure | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether its state will never change again."""
+        return self.status in FINAL
+
+    def start(self, now: datetime) -> Job:
+        """Return the job as it is when a lane takes it up."""
+        self._check(JobState.RUNNING)
+        return replace(self, status=JobState.RUNNING, attempt=self.attempt + 1, started_at=now)
+
+    def put_back(self) -> Job:
+        """Return the job as it waits again after a run that was not its fault to lose."""
+        self._check(JobState.QUEUED)
+        return replace(self, status=JobState.QUEUED, started_at=None)
+
+    def finish(self, report: Report, now: datetime) -> Job:
+        """Return the job with what its run showed."""
+        self._check(report.status)
+        result = report.result
+        if result is not None and self.started_at is not None:
+            queued_s = max(0.0, (self.started_at - self.created_at).total_seconds())
+            result = {**result, "timings": {**result["timings"], "queued_s": queued_s}}
+        return replace(
+            self,
+            status=report.status,
+            finished_at=now,
+            python=report.python,
+            machine=report.machine,
+            result=result,
+            error=report.error,
+        )
+
+    def end_without_run(self, status: JobState, now: datetime, error: Failure | None = None) -> Job:
+        """Return the job cancelled or lost before any run of it could report."""
+        self._check(status)
+        return replace(self, status=status, finished_at=now, error=error)
+
+    def story(self) -> str:
+        """What happened to this job so far, for an error's text."""
+        steps = [f"queued {self.created_at.isoformat()}"]
+        if self.started_at is not None:
+            steps.append(f"running {self.started_at.isoformat()} (attempt {self.attempt})")
+        if self.finished_at is not None:
+            steps.append(f"{self.status} {self.finished_at.isoformat()}")
+        return f"{self.id}: " + " -> ".join(steps)
+
+    def _check(self, to: JobState) -> None:
+        if to not in LEGAL_MOVES[self.status]:
+            raise errors.IllegalMove(f"A job that is {self.status} cannot become {to}. {self.story()}")
