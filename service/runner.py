@@ -1,0 +1,368 @@
+"""A job's whole life, from accepted to settled.
+
+    submit ──▶ store.add ──on disk──▶ lane's ThreadPoolExecutor ──▶ executor.run ──▶ store.move ──on disk──▶ settled
+       │                                cpu: one at a time            on a lane's thread                  waiters told
+       └─ QueueFull, ShuttingDown       wait: many at once
+    start: what the store holds unfinished goes the same way again, at most three attempts
+    close: running jobs end within the grace, the rest goes back to the queue
+
+Who uses it: `api`, through futures that may be awaited from an event loop; `app` starts and closes it. Nothing here
+knows of HTTP. Nobody is told that a job ended before that is on disk, so what was told never changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from service import errors
+from service.catalog import Catalog
+from service.executors.base import Cancel, JobExecutor, Order
+from service.jobs import MAX_ATTEMPTS, Failure, Job, JobState, Lane, Report
+from service.stores.base import Added, Idempotency, JobStore
+
+__all__ = ["LaneCount", "Runner", "RunnerLimits", "Ticket"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerLimits:
+    """How much runs and waits at once.
+
+    Attributes:
+        cpu_slots: jobs that compute; more than one disturb each other's timings.
+        wait_slots: jobs that sleep or do I/O.
+        max_queued: jobs that wait, over both lanes.
+        max_output_bytes: printed text kept of one job.
+        retry_after_s: what a refused client is told.
+    """
+
+    cpu_slots: int
+    wait_slots: int
+    max_queued: int
+    max_output_bytes: int
+    retry_after_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaneCount:
+    """How many jobs of a lane wait and run."""
+
+    queued: int
+    running: int
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What a submitter holds.
+
+    Attributes:
+        accepted: resolves once the job is on disk.
+        settled: resolves with the finished job, once that is on disk.
+    """
+
+    accepted: Future[Added]
+    settled: Future[Job]
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """A job that is not settled, and who waits for it."""
+
+    job: Job  # guarded by Runner._lock
+    cancel: Cancel = field(default_factory=Cancel)
+    settled: Future[Job] = field(default_factory=Future)
+    put_back: bool = False  # guarded by Runner._lock
+
+
+class Runner:
+    """Carries jobs through their lives.
+
+    Args:
+        store: where they are remembered; open.
+        executor: how they are run.
+        catalog: where their scenarios come from.
+        clock: the time of day, in UTC.
+
+    Thread safety: all methods may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        executor: JobExecutor,
+        catalog: Catalog,
+        limits: RunnerLimits,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._catalog = catalog
+        self._limits = limits
+        self._clock = clock
+        self._slots: dict[Lane, int] = {"cpu": limits.cpu_slots, "wait": limits.wait_slots}
+        self._pools = {
+            lane: ThreadPoolExecutor(slots, thread_name_prefix=f"lane-{lane}") for lane, slots in self._slots.items()
+        }
+        self._lock = threading.Lock()
+        self._entries: dict[str, _Entry] = {}  # guarded by _lock
+        self._queued = dict.fromkeys(self._slots, 0)  # guarded by _lock
+        self._running = dict.fromkeys(self._slots, 0)  # guarded by _lock
+        self._closing = False  # guarded by _lock
+
+    def start(self) -> None:
+        """Start the executor and take up what the store holds unfinished.
+
+        Raises:
+            ExecutorError: nothing can be run.
+            StoreUnavailable: the store cannot be read.
+        """
+        self._executor.start()
+        for job in self._store.unfinished():
+            self._take_up(job)
+
+    def _take_up(self, job: Job) -> None:
+        """Queue again a job that an earlier service accepted and did not finish."""
+        if job.status is JobState.RUNNING:
+            if job.attempt >= MAX_ATTEMPTS:
+                text = f"The service ended during each of {job.attempt} attempts to run it."
+                lost = job.end_without_run(
+                    JobState.LOST, self._clock(), Failure(type="AttemptsUsedUp", message=text, traceback=None)
+                )
+                self._store.move(JobState.RUNNING, lost)
+                _log.error("job lost", extra={"job": job.id, "reason": text})
+                return
+            back = job.put_back()
+            self._store.move(JobState.RUNNING, back)
+            job = back
+        entry = _Entry(job)
+        with self._lock:
+            self._entries[job.id] = entry
+            self._queued[job.lane] += 1
+        self._schedule(entry)
+        _log.info("job taken up again", extra={"job": job.id, "attempt": job.attempt})
+
+    def submit(self, job: Job, idempotency: Idempotency | None = None) -> Ticket:
+        """Accept a new job.
+
+        Raises:
+            QueueFull: as many jobs wait as may.
+            ShuttingDown: the service is ending.
+        """
+        entry = _Entry(job)
+        with self._lock:
+            if self._closing:
+                raise errors.ShuttingDown
+            if sum(self._queued.values()) >= self._limits.max_queued:
+                raise errors.QueueFull(self._limits.max_queued, self._limits.retry_after_s)
+            self._entries[job.id] = entry
+            self._queued[job.lane] += 1
+        accepted = self._store.add(job, idempotency)
+        accepted.add_done_callback(lambda added: self._accepted(entry, added))
+        return Ticket(accepted, entry.settled)
+
+    def _accepted(self, entry: _Entry, accepted: Future[Added]) -> None:
+        """Go on with a job once it is on disk. Runs on the store's thread."""
+        refusal = accepted.exception()
+        if refusal is None and not accepted.result().replayed:
+            self._schedule(entry)
+            return
+        with self._lock:
+            self._entries.pop(entry.job.id, None)
+            if entry.job.status is JobState.QUEUED:  # nobody has cancelled it in the meantime
+                self._queued[entry.job.lane] -= 1
+        if refusal is not None:
+            _refuse(entry.settled, refusal)
+            return
+        first = accepted.result().job
+        other = self.watch(first.id)
+        if other is None:
+            entry.settled.set_result(first)
+        else:
+            other.add_done_callback(lambda done: _copy(done, entry.settled))
+
+    def _schedule(self, entry: _Entry) -> None:
+        with contextlib.suppress(
+            RuntimeError
+        ):  # the pools are shut down: the job waits in the store for the next start
+            self._pools[entry.job.lane].submit(self._carry, entry)
+
+    def _carry(self, entry: _Entry) -> None:
+        """Run a job and settle it. Runs on a thread of its lane."""
+        with self._lock:
+            job = entry.job
+            if job.status is not JobState.QUEUED or self._closing:  # cancelled while it waited, or for the next start
+                return
+            job = entry.job = job.start(self._clock())
+            self._queued[job.lane] -= 1
+            self._running[job.lane] += 1
+        self._store.move(JobState.QUEUED, job)  # not awaited: what follows on this job is written after it
+        report = self._run(job, entry.cancel)
+        with self._lock:
+            self._running[job.lane] -= 1
+            stopped = entry.put_back and (report is None or report.status is JobState.CANCELLED)
+        if stopped or (report is None and job.attempt < MAX_ATTEMPTS):
+            self._put_back(entry)
+        else:
+            self._settle(entry, job.finish(report or _lost(job), self._clock()))
+
+    def _run(self, job: Job, cancel: Cancel) -> Report | None:
+        """Return what the run showed, or None if it may be tried again."""
+        try:
+            return self._executor.run(self._order(job), cancel)
+        except errors.ExecutorError:
+            _log.exception("job could not be run", extra={"job": job.id, "attempt": job.attempt})
+            return None
+        except errors.CatalogError as exc:
+            return _failed("ScenarioNotFound", str(exc))
+        except Exception:  # noqa: BLE001  a job must not stay running for ever because of a fault of ours
+            _log.exception("an executor broke its contract", extra={"job": job.id})
+            return _failed("InternalError", "The service failed to run it; its log says why.")
+
+    def _order(self, job: Job) -> Order:
+        scenario = self._catalog.get(job.scenario)
+        return Order(
+            job_id=job.id,
+            scenario=job.scenario,
+            digest=scenario.digest,
+            source=scenario.source,
+            params={name: job.request[name] for name in scenario.fields()},
+            timeout_s=job.request["timeout_s"],
+            max_output_bytes=self._limits.max_output_bytes,
+        )
+
+    def _put_back(self, entry: _Entry) -> None:
+        with self._lock:
+            back = entry.job = entry.job.put_back()
+            self._queued[back.lane] += 1
+            closing = self._closing
+        self._store.move(JobState.RUNNING, back)
+        if closing:
+            _refuse(entry.settled, errors.ShuttingDown())
+        else:
+            self._schedule(entry)
+
+    def _settle(self, entry: _Entry, job: Job) -> None:
+        """Write a job's end and, once that is on disk, tell whoever waits."""
+        with self._lock:
+            before = entry.job.status
+            entry.job = job
+        self._store.move(before, job).add_done_callback(lambda moved: self._settled(entry, moved))
+
+    def _settled(self, entry: _Entry, moved: Future[None]) -> None:
+        """Runs on the store's thread."""
+        job = entry.job
+        with self._lock:
+            self._entries.pop(job.id, None)
+        refusal = moved.exception()
+        if refusal is not None:
+            _log.error("the end of a job could not be written", extra={"job": job.id, "reason": str(refusal)})
+            _refuse(entry.settled, refusal)
+            return
+        _log.info("job ended", extra=_summary(job))
+        entry.settled.set_result(job)
+
+    def watch(self, job_id: str) -> Future[Job] | None:
+        """Return a future of the finished job, or None if it is not on its way here."""
+        with self._lock:
+            entry = self._entries.get(job_id)
+        return None if entry is None else entry.settled
+
+    def peek(self, job_id: str) -> Job | None:
+        """Return a job that is on its way, as it is now, without asking the store."""
+        with self._lock:
+            entry = self._entries.get(job_id)
+            return None if entry is None or entry.job.finished else entry.job
+
+    def cancel(self, job_id: str) -> Future[Job] | None:
+        """End a job, queued or running; the future resolves when its threads are gone and that is on disk.
+
+        Returns:
+            None if the job is not on its way here: it is finished, or unknown.
+        """
+        with self._lock:
+            entry = self._entries.get(job_id)
+            if entry is None or entry.job.finished:
+                return None
+            waiting = entry.job.status is JobState.QUEUED
+            if waiting:
+                cancelled = entry.job.end_without_run(JobState.CANCELLED, self._clock())
+                self._queued[cancelled.lane] -= 1
+                moved = self._store.move(JobState.QUEUED, cancelled)
+                entry.job = cancelled
+        if waiting:
+            moved.add_done_callback(lambda done: self._settled(entry, done))
+        else:
+            entry.cancel.wish()
+        return entry.settled
+
+    def lanes(self) -> dict[Lane, LaneCount]:
+        """Return how full the lanes are."""
+        with self._lock:
+            return {
+                lane: LaneCount(self._queued[lane], self._running[lane], slots) for lane, slots in self._slots.items()
+            }
+
+    def close(self, grace_s: float) -> None:
+        """Take no more jobs, let the running ones end, put the rest back, and close the executor.
+
+        Args:
+            grace_s: seconds for running jobs to end by themselves.
+        """
+        with self._lock:
+            self._closing = True
+            running = [entry for entry in self._entries.values() if entry.job.status is JobState.RUNNING]
+            waiting = [entry for entry in self._entries.values() if entry.job.status is JobState.QUEUED]
+        for entry in waiting:
+            _refuse(entry.settled, errors.ShuttingDown())
+        wait_for([entry.settled for entry in running], grace_s)
+        with self._lock:
+            for entry in running:
+                entry.put_back = True
+        for entry in running:
+            entry.cancel.wish()
+        for pool in self._pools.values():
+            pool.shutdown(wait=True, cancel_futures=True)
+        self._executor.close()
+
+
+def _copy(done: Future[Job], to: Future[Job]) -> None:
+    refusal = done.exception()
+    if refusal is not None:
+        _refuse(to, refusal)
+    else:
+        to.set_result(done.result())
+
+
+def _refuse(settled: Future[Job], why: BaseException) -> None:
+    """Tell waiters that there is nothing to wait for, unless a shutdown has told them already."""
+    with contextlib.suppress(InvalidStateError):
+        settled.set_exception(why)
+
+
+def _failed(kind: str, message: str) -> Report:
+    return Report(JobState.LOST, None, Failure(type=kind, message=message, traceback=None), None, None)
+
+
+def _lost(job: Job) -> Report:
+    return _failed("AttemptsUsedUp", f"It could not be run in {job.attempt} attempts; the service's log says why.")
+
+
+def _summary(job: Job) -> dict[str, Any]:
+    result = job.result
+    return {
+        "job": job.id,
+        "scenario": job.scenario,
+        "status": job.status.value,
+        "outcome": result["outcome"] if result else None,
+        "wall_s": result["timings"]["wall_s"] if result else None,
+    }

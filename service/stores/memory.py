@@ -1,0 +1,111 @@
+"""The twin of a store: remembers jobs as long as the process lives.
+
+Who uses it: tests, and `threadlab run`, which has nothing to remember.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+from service.errors import IdempotencyConflict, IllegalMove, JobNotFound, ThreadlabError
+from service.jobs import FINAL, Job, JobState
+from service.stores.base import Added, Idempotency, JobQuery, JobStore
+
+__all__ = ["MemoryStore"]
+
+T = TypeVar("T")
+
+
+class MemoryStore(JobStore):
+    """Jobs in a dict."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._jobs: dict[str, Job] = {}  # guarded by _lock
+        self._keys: dict[str, tuple[str, str]] = {}  # key -> (fingerprint, job id); guarded by _lock
+
+    def open(self) -> None:
+        """Nothing has to be opened."""
+
+    def add(self, job: Job, idempotency: Idempotency | None = None) -> Future[Added]:
+        """Remember a new job; see the base class."""
+        return self._write(lambda: self._add(job, idempotency))
+
+    def _add(self, job: Job, idempotency: Idempotency | None) -> Added:
+        if idempotency is not None:
+            fingerprint, job_id = self._keys.setdefault(idempotency.key, (idempotency.fingerprint, job.id))
+            if fingerprint != idempotency.fingerprint:
+                raise IdempotencyConflict(idempotency.key, job_id)
+            if job_id != job.id:
+                return Added(self._jobs[job_id], replayed=True)
+        self._jobs[job.id] = job
+        return Added(job)
+
+    def move(self, before: JobState, job: Job) -> Future[None]:
+        """Replace a job; see the base class."""
+        return self._write(lambda: self._move(before, job))
+
+    def _move(self, before: JobState, job: Job) -> None:
+        now = self._find(job.id)
+        if now.status is not before:
+            raise IllegalMove(f"The job is {now.status}, not {before}. {now.story()}")
+        self._jobs[job.id] = job
+
+    def delete(self, job_id: str) -> Future[None]:
+        """Forget a finished job; see the base class."""
+        return self._write(lambda: self._delete(job_id))
+
+    def _delete(self, job_id: str) -> None:
+        job = self._find(job_id)
+        if not job.finished:
+            raise IllegalMove(f"Only a finished job can be deleted; cancel it first. {job.story()}")
+        del self._jobs[job_id]
+        self._keys = {key: entry for key, entry in self._keys.items() if entry[1] != job_id}
+
+    def get(self, job_id: str) -> Job:
+        """Return a job; see the base class."""
+        with self._lock:
+            return self._find(job_id)
+
+    def page(self, query: JobQuery) -> list[Job]:
+        """Return the jobs of a page; see the base class."""
+        with self._lock:
+            jobs = sorted(self._jobs.values(), key=lambda job: job.id, reverse=True)
+        return [job for job in jobs if _shows(query, job)][: query.limit]
+
+    def unfinished(self) -> list[Job]:
+        """Return all jobs that are queued or running; see the base class."""
+        with self._lock:
+            return sorted((job for job in self._jobs.values() if job.status not in FINAL), key=lambda job: job.id)
+
+    def close(self) -> None:
+        """Nothing has to be closed."""
+
+    def _find(self, job_id: str) -> Job:
+        try:
+            return self._jobs[job_id]
+        except KeyError:
+            raise JobNotFound(job_id) from None
+
+    def _write(self, change: Callable[[], T]) -> Future[T]:
+        done: Future[T] = Future()
+        try:
+            with self._lock:
+                value = change()
+        except ThreadlabError as exc:
+            done.set_exception(exc)
+        else:
+            done.set_result(value)
+        return done
+
+
+def _shows(query: JobQuery, job: Job) -> bool:
+    return (
+        (query.before is None or job.id < query.before)
+        and (not query.status or job.status in query.status)
+        and (query.scenario is None or job.scenario == query.scenario)
+        and (query.label is None or job.label == query.label)
+    )

@@ -1,0 +1,273 @@
+"""Jobs in a database: SQLite, embedded, one file.
+
+    any thread ── add/move/delete ──▶ queue ──▶ writer thread: one transaction for all that waits ──▶ futures
+    any thread ── get/page/unfinished ──▶ a connection of its own, beside the writer (WAL)
+
+Who uses it: `runner` and `api`, through the seam. SQLAlchemy is known to this file only.
+
+Durability: `synchronous=FULL` with a write-ahead log syncs the log at every commit, so what a future has come back for
+survives a kill and a power cut. One writer thread commits everything that has come in while the last commit ran in one
+transaction, so that the cost of a sync is shared.
+
+Source: sqlite.org/pragma.html#pragma_synchronous, sqlite.org/wal.html.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.errors import IdempotencyConflict, IllegalMove, JobNotFound, StoreUnavailable, ThreadlabError
+from service.jobs import FINAL, Job, JobState
+from service.stores.base import Added, Idempotency, JobQuery, JobStore
+
+__all__ = ["SqlStore"]
+
+T = TypeVar("T")
+
+_MAX_BATCH = 500  # writes in one transaction: keeps a commit under some 50 ms, so that nobody waits long
+_BUSY_TIMEOUT_MS = 5_000  # how long SQLite waits for another process's lock before it says so
+
+_metadata = sa.MetaData()
+
+_jobs = sa.Table(
+    "jobs",
+    _metadata,
+    sa.Column("id", sa.Text, primary_key=True),  # sorts by time of creation
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("scenario", sa.Text, nullable=False),
+    sa.Column("lane", sa.Text, nullable=False),
+    sa.Column("label", sa.Text),
+    sa.Column("rerun_of", sa.Text),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("created_at", sa.Text, nullable=False),  # RFC 3339, UTC
+    sa.Column("started_at", sa.Text),
+    sa.Column("finished_at", sa.Text),
+    sa.Column("request", sa.Text, nullable=False),  # JSON, as the next four
+    sa.Column("python", sa.Text),
+    sa.Column("machine", sa.Text),
+    sa.Column("result", sa.Text),
+    sa.Column("error", sa.Text),
+    sa.Column("idempotency_key", sa.Text, unique=True),
+    sa.Column("fingerprint", sa.Text),
+    sa.Index("jobs_by_status", "status", "id"),
+    sa.Index("jobs_by_scenario", "scenario", "id"),
+    sa.Index("jobs_by_label", "label", "id"),
+)
+
+_KEPT = [column for column in _jobs.columns if column.name not in ("idempotency_key", "fingerprint")]
+_JSON = ("request", "python", "machine", "result", "error")
+_TIMES = ("created_at", "started_at", "finished_at")
+_CHANGING = ("status", "attempt", "started_at", "finished_at", "python", "machine", "result", "error")
+
+_INSERT = sa.insert(_jobs)
+_SELECT = sa.select(*_KEPT).where(_jobs.c.id == sa.bindparam("key"))
+_SELECT_BY_KEY = sa.select(*_KEPT, _jobs.c.fingerprint).where(_jobs.c.idempotency_key == sa.bindparam("key"))
+_MOVE = sa.update(_jobs).where(_jobs.c.id == sa.bindparam("key"), _jobs.c.status == sa.bindparam("before"))
+_MOVE = _MOVE.values({name: sa.bindparam(name) for name in _CHANGING})
+_DELETE = sa.delete(_jobs).where(_jobs.c.id == sa.bindparam("key"), _jobs.c.status.in_(sorted(FINAL)))
+_UNFINISHED = sa.select(*_KEPT).where(_jobs.c.status.not_in(sorted(FINAL))).order_by(_jobs.c.id)
+
+
+class SqlStore(JobStore):
+    """Jobs in a SQLite database.
+
+    Args:
+        url: SQLAlchemy's URL of the database, `sqlite:///path`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = sa.create_engine(url)
+        sa.event.listen(self._engine, "connect", _set_pragmas)
+        self._writes: queue.SimpleQueue[_Write[Any] | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write_all, name="store-writer", daemon=True)
+        self._closing = threading.Lock()
+        self._closed = False  # guarded by _closing
+
+    def open(self) -> None:
+        """Create the tables where there are none, and start the writer."""
+        with _translated("open"), self._engine.begin() as connection:
+            _metadata.create_all(connection)
+        self._writer.start()
+
+    def add(self, job: Job, idempotency: Idempotency | None = None) -> Future[Added]:
+        """Remember a new job; see the base class."""
+        return self._write(lambda connection: _add(connection, job, idempotency))
+
+    def move(self, before: JobState, job: Job) -> Future[None]:
+        """Replace a job; see the base class."""
+        return self._write(lambda connection: _move(connection, before, job))
+
+    def delete(self, job_id: str) -> Future[None]:
+        """Forget a finished job; see the base class."""
+        return self._write(lambda connection: _delete(connection, job_id))
+
+    def get(self, job_id: str) -> Job:
+        """Return a job; see the base class."""
+        with _translated("read"), self._engine.connect() as connection:
+            return _find(connection, job_id)
+
+    def page(self, query: JobQuery) -> list[Job]:
+        """Return the jobs of a page; see the base class."""
+        statement = sa.select(*_KEPT).order_by(_jobs.c.id.desc()).limit(query.limit)
+        if query.before is not None:
+            statement = statement.where(_jobs.c.id < query.before)
+        if query.status:
+            statement = statement.where(_jobs.c.status.in_(sorted(query.status)))
+        if query.scenario is not None:
+            statement = statement.where(_jobs.c.scenario == query.scenario)
+        if query.label is not None:
+            statement = statement.where(_jobs.c.label == query.label)
+        with _translated("read"), self._engine.connect() as connection:
+            return [_job(row) for row in connection.execute(statement).mappings()]
+
+    def unfinished(self) -> list[Job]:
+        """Return all jobs that are queued or running; see the base class."""
+        with _translated("read"), self._engine.connect() as connection:
+            return [_job(row) for row in connection.execute(_UNFINISHED).mappings()]
+
+    def close(self) -> None:
+        """Finish the writes and close the database."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            self._writes.put(None)
+        if self._writer.ident is not None:
+            self._writer.join()
+        self._engine.dispose()
+
+    def _write(self, change: Callable[[Connection], T]) -> Future[T]:
+        write = _Write(change)
+        with self._closing:
+            if self._closed:
+                write.done.set_exception(StoreUnavailable("The store is closed."))
+            else:
+                self._writes.put(write)
+        return write.done
+
+    def _write_all(self) -> None:
+        """Carry out writes until there are no more to come. Runs on the writer thread."""
+        last = False
+        while not last:
+            batch = [self._writes.get()]
+            while batch[-1] is not None and len(batch) < _MAX_BATCH and not self._writes.empty():
+                batch.append(self._writes.get())
+            last = batch[-1] is None
+            self._commit([write for write in batch if write is not None])
+
+    def _commit(self, batch: list[_Write[Any]]) -> None:
+        try:
+            with _translated("write"), self._engine.begin() as connection:
+                for write in batch:
+                    write.carry_out(connection)
+        except StoreUnavailable as exc:
+            for write in batch:
+                write.done.set_exception(exc)
+        else:
+            for write in batch:
+                write.tell()
+
+
+class _Write(Generic[T]):
+    """A change that waits for its transaction, and the future of whoever asked for it."""
+
+    def __init__(self, change: Callable[[Connection], T]) -> None:
+        self._change = change
+        self._value: T
+        self._refusal: ThreadlabError | None = None
+        self.done: Future[T] = Future()
+
+    def carry_out(self, connection: Connection) -> None:
+        """Make the change; a refusal is this write's own and leaves the others of the transaction alone."""
+        try:
+            self._value = self._change(connection)
+        except ThreadlabError as exc:
+            self._refusal = exc
+
+    def tell(self) -> None:
+        """Resolve the future, after the commit."""
+        if self._refusal is not None:
+            self.done.set_exception(self._refusal)
+        else:
+            self.done.set_result(self._value)
+
+
+def _add(connection: Connection, job: Job, idempotency: Idempotency | None) -> Added:
+    if idempotency is not None:
+        row = connection.execute(_SELECT_BY_KEY, {"key": idempotency.key}).mappings().one_or_none()
+        if row is not None and row["fingerprint"] != idempotency.fingerprint:
+            raise IdempotencyConflict(idempotency.key, row["id"])
+        if row is not None:
+            return Added(_job(row), replayed=True)
+    key, fingerprint = (idempotency.key, idempotency.fingerprint) if idempotency else (None, None)
+    connection.execute(_INSERT, {**_row(job), "idempotency_key": key, "fingerprint": fingerprint})
+    return Added(job)
+
+
+def _move(connection: Connection, before: JobState, job: Job) -> None:
+    row = _row(job)
+    values = {name: row[name] for name in _CHANGING}
+    if connection.execute(_MOVE, {**values, "key": job.id, "before": before.value}).rowcount != 1:
+        now = _find(connection, job.id)
+        raise IllegalMove(f"The job is {now.status}, not {before}. {now.story()}")
+
+
+def _delete(connection: Connection, job_id: str) -> None:
+    if connection.execute(_DELETE, {"key": job_id}).rowcount != 1:
+        job = _find(connection, job_id)
+        raise IllegalMove(f"Only a finished job can be deleted; cancel it first. {job.story()}")
+
+
+def _find(connection: Connection, job_id: str) -> Job:
+    row = connection.execute(_SELECT, {"key": job_id}).mappings().one_or_none()
+    if row is None:
+        raise JobNotFound(job_id)
+    return _job(row)
+
+
+def _row(job: Job) -> dict[str, Any]:
+    row = {column.name: getattr(job, column.name) for column in _KEPT}
+    for name in _JSON:
+        row[name] = None if row[name] is None else json.dumps(row[name], separators=(",", ":"))
+    for name in _TIMES:
+        row[name] = None if row[name] is None else row[name].isoformat()
+    row["status"] = job.status.value
+    return row
+
+
+def _job(row: sa.RowMapping) -> Job:
+    values = {column.name: row[column.name] for column in _KEPT}
+    for name in _JSON:
+        values[name] = None if values[name] is None else json.loads(values[name])
+    for name in _TIMES:
+        values[name] = None if values[name] is None else datetime.fromisoformat(values[name])
+    values["status"] = JobState(values["status"])
+    return Job(**values)
+
+
+def _set_pragmas(connection: Any, _: object) -> None:
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_BUSY_TIMEOUT_MS}"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """Turn the database's errors into ours, once, here."""
+    try:
+        yield
+    except SQLAlchemyError as exc:
+        cause = getattr(exc, "orig", None) or exc
+        raise StoreUnavailable(f"The database could not {what}: {cause}") from exc
