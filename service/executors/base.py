@@ -15,7 +15,7 @@ from typing import Any
 
 from service.jobs import Report
 
-__all__ = ["Cancel", "JobExecutor", "Order"]
+__all__ = ["Cancel", "Interpreter", "JobExecutor", "Order"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,14 @@ class Order:
     params: dict[str, Any]
     timeout_s: float
     max_output_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """An interpreter that can run jobs, and the machine it is on, in the terms of an answer."""
+
+    python: dict[str, Any]
+    machine: dict[str, Any]
 
 
 class Cancel:
@@ -84,10 +92,18 @@ class JobExecutor(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """Get ready; what can fail early fails here.
+        """Get ready, or see that everything still is; what can fail early fails here.
 
         Raises:
             ExecutorError: nothing can be run.
+        """
+
+    @abstractmethod
+    def interpreters(self) -> list[Interpreter]:
+        """Return what can run jobs, the default first.
+
+        Raises:
+            ExecutorError: nothing can.
         """
 
     @abstractmethod

@@ -27,7 +27,7 @@ from enum import IntEnum
 
 from service.child import wire
 from service.errors import ForkFailed, ForkServerDied
-from service.executors.base import Cancel, JobExecutor, Order
+from service.executors.base import Cancel, Interpreter, JobExecutor, Order
 from service.executors.forkserver import Child, ForkServer, Preload, process_end
 from service.executors.transcript import Ending, Transcript
 from service.jobs import JobState, Report
@@ -107,6 +107,11 @@ class LocalExecutor(JobExecutor):
                     self._executable, self._preloads, self._limits.for_child(), self._limits.startup_timeout_s
                 )
             return self._server
+
+    def interpreters(self) -> list[Interpreter]:
+        """Return the interpreter of the children."""
+        server = self.server()
+        return [Interpreter(server.python, server.machine)]
 
     def run(self, order: Order, cancel: Cancel) -> Report:
         """Run the job in a child of its own; see the base class."""

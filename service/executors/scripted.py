@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from service.child.wire import Frame
-from service.executors.base import Cancel, JobExecutor, Order
+from service.executors.base import Cancel, Interpreter, JobExecutor, Order
 from service.executors.transcript import Ending, Transcript
 from service.jobs import JobState, ProcessEnd, Report
 
@@ -64,6 +64,10 @@ class ScriptedExecutor(JobExecutor):
 
     def start(self) -> None:
         """Nothing has to be started."""
+
+    def interpreters(self) -> list[Interpreter]:
+        """Return an interpreter that does not exist."""
+        return [Interpreter(_PYTHON, _MACHINE)]
 
     def run(self, order: Order, cancel: Cancel) -> Report:
         """Play back the script."""

@@ -1,0 +1,133 @@
+"""Pieces that several groups of endpoints share: JSON answers, `Prefer: wait`, waiting for threads without blocking.
+
+Who uses it: the endpoints. The event loop never blocks here: what happens on threads is awaited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic_core import to_json
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from service.api.schemas import job_view
+from service.jobs import Job
+from service.runner import Runner
+from service.stores.base import JobStore
+
+__all__ = ["Desk", "JsonAnswer", "Wait", "documented"]
+
+T = TypeVar("T")
+
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})\"?(?=$|[,;\s])")
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI of the problems that an endpoint can answer with."""
+    texts = {
+        304: "Not changed since the version named by `If-None-Match`.",
+        404: "There is no such thing.",
+        409: "Its state does not allow that.",
+        413: "The body is too large.",
+        415: "The body is not sent as JSON.",
+        422: "The request is not valid; `errors` says where and what would be.",
+        503: "Not now; nothing was accepted.",
+    }
+    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {
+        status: {"description": texts[status]} | ({"content": problem} if status >= 400 else {}) for status in statuses
+    }
+
+
+class JsonAnswer(Response):
+    """A JSON answer that is written as it is: its shape is pinned by tests, not checked again for each request."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """Return the content as JSON."""
+        return to_json(content)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """How long a client is willing to wait.
+
+    Attributes:
+        seconds: None if it did not say.
+    """
+
+    seconds: int | None
+
+    @classmethod
+    def parse(cls, prefer: str | None, most: int) -> Wait:
+        """Read the header `Prefer`; what it says beyond `wait` is ignored. Source: RFC 7240, section 4.3."""
+        found = _WAIT.search(prefer or "")
+        return cls(min(int(found[1]), most) if found else None)
+
+    def headers(self) -> dict[str, str]:
+        """Return what tells the client that its preference was heard."""
+        return {} if self.seconds is None else {"Preference-Applied": f"wait={self.seconds}"}
+
+
+class Desk:
+    """Where endpoints get jobs from and wait for them.
+
+    Args:
+        max_wait_s: the longest that an answer is held back.
+        retry_after_s: what `Retry-After` says of an unfinished job.
+    """
+
+    def __init__(self, runner: Runner, store: JobStore, max_wait_s: int, retry_after_s: int) -> None:
+        self.runner = runner
+        self.store = store
+        self.max_wait_s = max_wait_s
+        self._retry_after = str(retry_after_s)
+
+    def wait(self, prefer: str | None) -> Wait:
+        """Read the header `Prefer`."""
+        return Wait.parse(prefer, self.max_wait_s)
+
+    async def job(self, job_id: str) -> Job:
+        """Return a job as it is now.
+
+        Raises:
+            JobNotFound: there is none.
+        """
+        known = self.runner.peek(job_id)
+        return await self.blocking(self.store.get, job_id) if known is None else known
+
+    async def blocking(self, call: Callable[..., T], *args: Any) -> T:
+        """Return what a blocking call returns, made on a thread."""
+        return await run_in_threadpool(call, *args)
+
+    async def future(self, future: Future[T]) -> T:
+        """Return what a future of another thread resolves to."""
+        return await asyncio.wrap_future(future)
+
+    async def settled(self, future: Future[Job] | None, seconds: int | None) -> Job | None:
+        """Return the finished job if it is finished in time, else None."""
+        if future is None or not seconds:
+            return None
+        try:
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), seconds)
+        except TimeoutError:
+            return None
+
+    def answer(self, job: Job, status: int = 200, headers: dict[str, str] | None = None) -> JsonAnswer:
+        """Return a job as an answer, with `ETag`, and `Retry-After` while it is unfinished."""
+        known = {"ETag": etag(job), **(headers or {})}
+        if not job.finished:
+            known["Retry-After"] = self._retry_after
+        return JsonAnswer(job_view(job), status, known)
+
+
+def etag(job: Job) -> str:
+    """Return what changes whenever a job does."""
+    return f'"{job.id}-{job.attempt}-{job.status}"'

@@ -1,0 +1,73 @@
+"""The OpenAPI document beyond what FastAPI writes by itself: texts, tags, problems, examples.
+
+Who uses it: `app`, once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from service.api.schemas import Problem
+from service.catalog import Catalog
+
+__all__ = ["examples", "install"]
+
+_DESCRIPTION = """Runs threading scenarios as jobs, each in a child interpreter of its own, and reports what the threads
+really did: results, timings and active-thread counts.
+
+Submit a job with `POST /v1/jobs`; with the header `Prefer: wait=10` the answer is the finished job. The examples there
+are the lessons of a tutorial on `threading`; they run as they stand. Errors are `application/problem+json`."""
+
+_TAGS = [
+    {"name": "jobs", "description": "One request to run one scenario once: submit, look, wait, cancel, run again."},
+    {
+        "name": "scenarios",
+        "description": "What can be run: texts, parameters, examples, outcomes, and the code itself.",
+    },
+    {"name": "system", "description": "Interpreters, limits, and probes."},
+]
+
+_REFERENCE = "#/components/schemas/{model}"
+
+
+def examples(found: Catalog) -> dict[str, Any]:
+    """Return the requests of all scenarios' `Run it:` sections as OpenAPI's named examples."""
+    return {
+        f"{scenario.name}_{number}": {"summary": f"{scenario.title}: {example.caption}", "value": example.body}
+        for scenario in found
+        for number, example in enumerate(scenario.examples, start=1)
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Make the app's OpenAPI document whole."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app)
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to extend its document
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary="Threading scenarios as jobs.",
+        description=_DESCRIPTION,
+        routes=app.routes,
+        tags=_TAGS,
+        servers=[{"url": "/", "description": "This service."}],
+        license_info={"name": "MIT", "identifier": "MIT"},
+        contact={"name": "The Threadlab authors"},
+    )
+    schemas = document["components"]["schemas"]
+    problem = Problem.model_json_schema(ref_template=_REFERENCE)
+    schemas.update(problem.pop("$defs"), Problem=problem)
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    return document

@@ -1,0 +1,222 @@
+"""`/v1/jobs`: submit, look, wait, cancel, run again, forget. No `from __future__ import annotations`: see `schemas`."""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Header, Path, Query
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
+from starlette.responses import Response
+
+from service.api.answers import Desk, JsonAnswer, documented, etag
+from service.api.schemas import JobList, JobView, RequestUnion, job_list_item
+from service.catalog import Catalog
+from service.errors import IllegalMove
+from service.jobs import Job, JobState
+from service.runner import Ticket
+from service.stores.base import Idempotency, JobQuery
+
+__all__ = ["Intake", "make_router"]
+
+_MAX_PAGE = 200  # list items are about 1 kB, so a page stays under 200 kB
+
+JobId = Annotated[str, Path(description="A job's `id`.", examples=["job_01kabcdefghjkmnpqrstvwxyz0"], max_length=64)]
+Prefer = Annotated[
+    str | None,
+    Header(description="`wait=N`: hold the answer until the job is finished, at most N seconds (RFC 7240)."),
+]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        description="A text of yours that names this request: sent again, it gives the same job again.",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+    ),
+]
+
+
+class ListQuery(BaseModel):
+    """Which jobs to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(50, ge=1, le=_MAX_PAGE, description="Jobs on a page.")
+    cursor: str | None = Field(None, max_length=100, description="`next_cursor` of the page before.")
+    status: list[JobState] = Field([], max_length=len(JobState), description="Only jobs in one of these states.")
+    scenario: str | None = Field(None, max_length=100, description="Only jobs of this scenario.")
+    label: str | None = Field(None, max_length=200, description="Only jobs with this label.")
+
+
+class Intake:
+    """Turns valid requests into submitted jobs; `/v1/jobs` and `/v1/try` share it."""
+
+    def __init__(self, desk: Desk, catalog: Catalog, requests: RequestUnion, new_id: Callable[[], str]) -> None:
+        self.desk = desk
+        self.requests = requests
+        self._catalog = catalog
+        self._new_id = new_id
+
+    def validate(self, body: Any) -> Any:
+        """Return the request that a body holds.
+
+        Raises:
+            RequestValidationError: it holds none.
+        """
+        try:
+            return self.requests.parse(body)
+        except ValidationError as exc:
+            found = [{**error, "loc": ("body", *error["loc"])} for error in exc.errors()]
+            raise RequestValidationError(found, body=body) from exc
+
+    def submit(self, request: Any, rerun_of: str | None = None, key: str | None = None) -> Ticket:
+        """Submit a valid request as a new job.
+
+        Raises:
+            QueueFull, ShuttingDown: it cannot be taken now.
+        """
+        values = self.requests.dump(request)
+        job = Job(
+            id=self._new_id(),
+            scenario=request.scenario,
+            lane=self._catalog.get(request.scenario).lane(request),
+            request=values,
+            created_at=datetime.now(UTC),
+            label=request.label,
+            rerun_of=rerun_of,
+        )
+        return self.desk.runner.submit(job, None if key is None else Idempotency(key, _fingerprint(values)))
+
+    async def answer(self, ticket: Ticket, prefer: str | None) -> Response:
+        """Return the answer to a submission: 200 with the finished job if it ends in time, else 202."""
+        wait = self.desk.wait(prefer)
+        job = await self.desk.settled(ticket.settled, wait.seconds)
+        added = await self.desk.future(ticket.accepted)
+        job = job or (added.job if added.job.finished else self.desk.runner.peek(added.job.id) or added.job)
+        headers = {"Location": f"/v1/jobs/{job.id}", **wait.headers()}
+        if added.replayed:
+            headers["Idempotent-Replayed"] = "true"
+        return self.desk.answer(job, 200 if job.finished else 202, headers)
+
+
+def make_router(intake: Intake, examples: dict[str, Any]) -> APIRouter:
+    """Return the endpoints of `/v1/jobs`.
+
+    Args:
+        examples: named requests for the document, in OpenAPI's form.
+    """
+    router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+    desk = intake.desk
+    waiting: dict[int | str, dict[str, Any]] = {
+        200: {"model": JobView, "description": "The finished job: it ended while the answer was held."},
+        202: {"model": JobView, "description": "Accepted and on disk; `Location` says where to look."},
+    }
+
+    async def submit_job(body: Any, prefer: Prefer = None, idempotency_key: IdempotencyKey = None) -> Response:
+        """Submit a job: one run of one scenario, in a child interpreter of its own.
+
+        The body holds `scenario`, that scenario's parameters, and the job's options. What is left out has a default.
+        """
+        return await intake.answer(intake.submit(body, key=idempotency_key), prefer)
+
+    submit_job.__annotations__["body"] = Annotated[intake.requests.annotation, Body(openapi_examples=examples)]
+    router.post(
+        "", status_code=202, response_class=JsonAnswer, responses={**waiting, **documented(413, 415, 422, 503)}
+    )(submit_job)
+
+    @router.get("", response_model=JobList, response_class=JsonAnswer, responses=documented(422, 503))
+    async def list_jobs(query: Annotated[ListQuery, Query()]) -> Response:
+        """List jobs, newest first, page by page."""
+        asked = JobQuery(
+            limit=query.limit + 1,
+            before=_read_cursor(query.cursor),
+            status=query.status,
+            scenario=query.scenario,
+            label=query.label,
+        )
+        jobs = await desk.blocking(desk.store.page, asked)
+        more = len(jobs) > query.limit
+        jobs = jobs[: query.limit]
+        return JsonAnswer(
+            {"jobs": [job_list_item(job) for job in jobs], "next_cursor": _write_cursor(jobs[-1].id) if more else None}
+        )
+
+    @router.get(
+        "/{job_id}", response_model=JobView, response_class=JsonAnswer, responses=documented(304, 404, 422, 503)
+    )
+    async def get_job(
+        job_id: JobId,
+        prefer: Prefer = None,
+        if_none_match: Annotated[str | None, Header(description="An `ETag` that you have already.")] = None,
+    ) -> Response:
+        """Look at a job; with `Prefer: wait=N`, once it is finished."""
+        wait = desk.wait(prefer)
+        job = await desk.settled(desk.runner.watch(job_id), wait.seconds) or await desk.job(job_id)
+        if if_none_match is not None and etag(job) in _tags(if_none_match):
+            return Response(status_code=304, headers={"ETag": etag(job), **wait.headers()})
+        return desk.answer(job, headers=wait.headers())
+
+    @router.post(
+        "/{job_id}/cancel", response_model=JobView, response_class=JsonAnswer, responses=documented(404, 409, 422, 503)
+    )
+    async def cancel_job(job_id: JobId) -> Response:
+        """End a job, queued or running. Its threads are gone when this answers."""
+        settled = desk.runner.cancel(job_id)
+        job = await desk.job(job_id) if settled is None else await desk.future(settled)
+        if job.status is not JobState.CANCELLED or settled is None:
+            raise IllegalMove(f"The job is {job.status} already and cannot be cancelled. {job.story()}")
+        return desk.answer(job)
+
+    @router.post(
+        "/{job_id}/rerun",
+        status_code=202,
+        response_class=JsonAnswer,
+        responses={**waiting, **documented(404, 413, 415, 422, 503)},
+    )
+    async def rerun_job(
+        job_id: JobId,
+        changes: Annotated[
+            dict[str, Any] | None,
+            Body(description="Fields to change; the others stay as they were.", examples=[{"lock": True}]),
+        ] = None,
+        prefer: Prefer = None,
+        idempotency_key: IdempotencyKey = None,
+    ) -> Response:
+        """Run a job again, with the fields of the body changed; `rerun_of` names the first one."""
+        job = await desk.job(job_id)
+        request = intake.validate({**job.request, **(changes or {})})
+        return await intake.answer(intake.submit(request, rerun_of=job.id, key=idempotency_key), prefer)
+
+    @router.delete("/{job_id}", status_code=204, response_class=Response, responses=documented(404, 409, 422, 503))
+    async def delete_job(job_id: JobId) -> None:
+        """Forget a finished job."""
+        await desk.future(desk.store.delete(job_id))
+
+    return router
+
+
+def _fingerprint(values: dict[str, Any]) -> str:
+    return hashlib.sha256(to_json(dict(sorted(values.items())))).hexdigest()
+
+
+def _tags(if_none_match: str) -> Sequence[str]:
+    return [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+
+
+def _write_cursor(job_id: str) -> str:
+    return base64.urlsafe_b64encode(job_id.encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str | None) -> str | None:
+    if cursor is None:
+        return None
+    try:
+        return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+    except (binascii.Error, ValueError) as exc:
+        error = {"type": "cursor", "loc": ("query", "cursor"), "msg": "Not a cursor of ours.", "input": cursor}
+        raise RequestValidationError([error]) from exc

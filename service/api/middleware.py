@@ -1,0 +1,59 @@
+"""What happens around every request: an id, a log line, and headers that every answer has.
+
+Who uses it: `app`, as the outermost layer. Pure ASGI, because it is on the path of every request.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import Headers, MutableHeaders
+
+from service import logs
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["RequestContext"]
+
+_log = logging.getLogger("service.access")
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")  # anything else from a client would be theirs to write into our log
+
+
+class RequestContext:
+    """Gives each request an id (the client's own `X-Request-ID` if it is sane) and logs how it was answered."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+        token = logs.request_id.set(request_id)
+        begun = time.perf_counter()
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        finally:
+            took_s = round(time.perf_counter() - begun, 6)
+            _log.info("%s %s", scope["method"], scope["path"], extra={"status": status, "took_s": took_s})
+            logs.request_id.reset(token)

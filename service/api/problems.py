@@ -1,0 +1,295 @@
+"""Our errors as problem+json, after RFC 9457; nothing else chooses status codes of errors.
+
+Who uses it: `app` installs the handlers; `pages` shows a page for each kind. The table `KINDS` is the whole truth: what
+is not in it is a fault of ours and answers 500, without a word of what happened inside.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from service import errors, logs
+from service.api.schemas import RequestUnion
+
+__all__ = ["BY_STATUS", "KINDS", "Kind", "ProblemResponse", "install"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of problem: its status, its name in URLs, its title, and what to do about it."""
+
+    status: int
+    slug: str
+    title: str
+    remedy: str
+
+
+KINDS: dict[type[Exception], Kind] = {
+    errors.ScenarioNotFound: Kind(
+        404, "scenario-not-found", "No such scenario", "`GET /v1/scenarios` lists what can be run."
+    ),
+    errors.JobNotFound: Kind(
+        404,
+        "job-not-found",
+        "No such job",
+        "It was deleted, or posted to another service. `GET /v1/jobs` lists all jobs.",
+    ),
+    errors.IllegalMove: Kind(
+        409,
+        "illegal-move",
+        "The job's state does not allow that",
+        "A finished job cannot be cancelled, and only a finished job can be deleted. Look at the job's `status` first.",
+    ),
+    errors.IdempotencyConflict: Kind(
+        422, "idempotency-conflict", "The Idempotency-Key belongs to another request", "Take a new key for a new job."
+    ),
+    errors.QueueFull: Kind(
+        503, "queue-full", "The queue is full", "Post again after the seconds that `Retry-After` says."
+    ),
+    errors.ShuttingDown: Kind(
+        503, "shutting-down", "The service is shutting down", "Post again when it is back. Accepted jobs are not lost."
+    ),
+    errors.StoreUnavailable: Kind(
+        503,
+        "store-unavailable",
+        "The database cannot be used right now",
+        "Nothing was accepted. Post again; the service's log says what the database said.",
+    ),
+    errors.ExecutorError: Kind(
+        503, "executor-unavailable", "Jobs cannot be run right now", "Ask again; the service's log says why."
+    ),
+    errors.BadScenario: Kind(
+        500, "bad-scenario", "The scenario is broken", "Tell its author; `detail` says which rule it breaks."
+    ),
+    RequestValidationError: Kind(
+        422,
+        "invalid-request",
+        "The request is not valid",
+        "`errors` says for each mistake where it stands, what is allowed there, and the nearest valid value.",
+    ),
+}
+
+BY_STATUS: dict[int, Kind] = {
+    404: Kind(404, "not-found", "No such page", "`/docs` lists all addresses."),
+    405: Kind(405, "method-not-allowed", "That method is not for this address", "The header `Allow` says which are."),
+    413: Kind(413, "body-too-large", "The body is too large", "`GET /v1/capacity` says how large it may be."),
+    415: Kind(
+        415,
+        "not-json",
+        "The body is not sent as JSON",
+        "Send the header `Content-Type: application/json`; `curl --json` does, `curl -d` does not.",
+    ),
+    500: Kind(500, "internal-error", "The service made a mistake", "Its log tells more, under the same request id."),
+}
+
+
+class ProblemResponse(Response):
+    """An answer of the media type that RFC 9457 registers."""
+
+    media_type = "application/problem+json"
+
+    def render(self, content: Any) -> bytes:
+        """Return the problem as JSON, without what it does not say."""
+        return to_json({name: value for name, value in content.items() if value is not None})
+
+
+def install(app: FastAPI, requests: RequestUnion) -> None:
+    """Make the app answer every error as a problem."""
+
+    async def on_known(request: Request, exc: Exception) -> Response:
+        kind = next(KINDS[cls] for cls in type(exc).__mro__ if cls in KINDS)
+        headers = {"Retry-After": str(exc.retry_after_s)} if isinstance(exc, errors.QueueFull) else None
+        return _problem(request, kind, str(exc), _name_problem(exc), headers)
+
+    async def on_invalid(request: Request, exc: Exception) -> Response:
+        assert isinstance(exc, RequestValidationError)
+        if _not_sent_as_json(request, exc):
+            return _problem(request, BY_STATUS[415], BY_STATUS[415].remedy)
+        found = [_field_problem(error, requests) for error in exc.errors()]
+        detail = " ".join(f"{_place(problem)}: {problem['detail']}" for problem in found)
+        return _problem(request, KINDS[RequestValidationError], detail, found)
+
+    async def on_http(request: Request, exc: Exception) -> Response:
+        assert isinstance(exc, HTTPException)
+        kind = BY_STATUS.get(exc.status_code) or Kind(exc.status_code, "http", str(exc.detail), "")
+        return _problem(request, kind, f"{exc.detail}. {kind.remedy}", headers=exc.headers)
+
+    async def on_fault(request: Request, exc: Exception) -> Response:
+        _log.error("request failed", exc_info=exc)
+        return _problem(request, BY_STATUS[500], BY_STATUS[500].remedy)
+
+    app.add_exception_handler(errors.ThreadlabError, on_known)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(Exception, on_fault)
+
+
+def _problem(
+    request: Request,
+    kind: Kind,
+    detail: str,
+    found: list[dict[str, Any]] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    content = {
+        "type": str(request.base_url.replace(path=f"/problems/{kind.slug}")),
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        "request_id": logs.request_id.get(),
+        "errors": found,
+    }
+    return ProblemResponse(content, kind.status, headers)
+
+
+def _not_sent_as_json(request: Request, exc: RequestValidationError) -> bool:
+    sent = request.headers.get("content-type", "").partition(";")[0].strip()
+    return isinstance(exc.body, (bytes, str)) and bool(exc.body) and not re.fullmatch(r"application/(.*\+)?json", sent)
+
+
+def _name_problem(exc: Exception) -> list[dict[str, Any]] | None:
+    if not isinstance(exc, errors.ScenarioNotFound):
+        return None
+    return [
+        _without_nulls(detail=str(exc), parameter="scenario", allowed=exc.known, nearest=_closest(exc.name, exc.known))
+    ]
+
+
+def _field_problem(error: Mapping[str, Any], requests: RequestUnion) -> dict[str, Any]:
+    """One of pydantic's errors in our terms."""
+    source, *path = error["loc"]
+    if source != "body":
+        where = {"header": str(path[0])} if source == "header" else {"parameter": str(path[0] if path else source)}
+        allowed = _allowed_by_context(error)
+        return _without_nulls(
+            detail=error["msg"], **where, allowed=allowed, nearest=_nearest(error.get("input"), allowed)
+        )
+    return _without_nulls(**_body_problem(error, path, requests))
+
+
+def _body_problem(error: Mapping[str, Any], path: list[Any], requests: RequestUnion) -> dict[str, Any]:
+    kind, given = error["type"], error.get("input")
+    names = sorted(requests.models)
+    if kind == "json_invalid":
+        return {"pointer": "#", "detail": f"Not JSON: {error['ctx']['error']}, at character {path[0]}."}
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        tag = given.get("scenario") if isinstance(given, Mapping) else None
+        if tag is None:
+            return {"pointer": "#/scenario", "detail": "Say which scenario to run.", "allowed": names}
+        nearest = _closest(str(tag), names)
+        return {
+            "pointer": "#/scenario",
+            "detail": f"There is no scenario {tag!r}." + (f" Did you mean {nearest!r}?" if nearest else ""),
+            "allowed": names,
+            "nearest": nearest,
+        }
+    model = path.pop(0) if path and path[0] in requests.models else None
+    pointer = "#" + "".join(f"/{_escaped(step)}" for step in path)
+    if model is None:
+        return {"pointer": pointer, "detail": error["msg"]}
+    schema = requests.schema(model)
+    if kind == "unexpected_keyword_argument":
+        known = sorted(_resolve(schema, path[:-1]).get("properties", {}))
+        nearest = _closest(str(path[-1]), known)
+        detail = f"{model} has no field {path[-1]!r}." + (f" Did you mean {nearest!r}?" if nearest else "")
+        return {"pointer": pointer, "detail": detail, "allowed": known, "nearest": nearest}
+    allowed = _keywords(_resolve(schema, path)) if path else None
+    detail = error["msg"].removeprefix("Value error, ")
+    return {
+        "pointer": pointer,
+        "detail": f"{detail}.".replace("..", "."),
+        "allowed": allowed,
+        "nearest": _nearest(given, allowed),
+    }
+
+
+def _resolve(schema: Mapping[str, Any], path: list[Any]) -> dict[str, Any]:
+    """Return the part of a JSON Schema that speaks of a place in a value; empty where it says nothing."""
+    part: Any = schema
+    for step in [None, *path]:
+        if step is not None:
+            part = part.get("items", {}) if isinstance(step, int) else part.get("properties", {}).get(step, {})
+        if "anyOf" in part:  # an optional value: what it is when it is there
+            part = next((each for each in part["anyOf"] if each.get("type") != "null"), part)
+        if "$ref" in part:
+            part = schema["$defs"][part["$ref"].rpartition("/")[2]]
+    return dict(part)
+
+
+def _keywords(schema: Mapping[str, Any]) -> dict[str, Any] | None:
+    left_out = ("title", "description", "default", "items", "properties", "$defs", "required", "additionalProperties")
+    return {name: value for name, value in schema.items() if name not in left_out} or None
+
+
+def _allowed_by_context(error: Mapping[str, Any]) -> Any:
+    context = error.get("ctx", {})
+    if "expected" in context:
+        return re.findall(r"'([^']*)'", context["expected"])
+    names = {
+        "ge": "minimum",
+        "le": "maximum",
+        "gt": "exclusiveMinimum",
+        "lt": "exclusiveMaximum",
+        "min_length": "minLength",
+        "max_length": "maxLength",
+        "pattern": "pattern",
+    }
+    return {names[name]: value for name, value in context.items() if name in names} or None
+
+
+def _nearest(given: Any, allowed: Any) -> Any:
+    """The valid value closest to the one given, where that can be said."""
+    if isinstance(allowed, list):
+        return _closest(str(given), allowed)
+    if not isinstance(allowed, Mapping):
+        return None
+    if "const" in allowed or "enum" in allowed:
+        return _closest(str(given), [allowed["const"]] if "const" in allowed else allowed["enum"])
+    if allowed.get("type") == "boolean":
+        return {"true": True, "false": False, "1": True, "0": False}.get(str(given).lower())
+    try:
+        number = float(given)
+        return _clamp(number, allowed)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _clamp(number: float, allowed: Mapping[str, Any]) -> float | None:
+    if number < allowed.get("minimum", number):
+        number = allowed["minimum"]
+    if number > allowed.get("maximum", number):
+        number = allowed["maximum"]
+    if number <= allowed.get("exclusiveMinimum", number - 1) or number >= allowed.get("exclusiveMaximum", number + 1):
+        return None  # there is no nearest number to an open end
+    return round(number) if allowed.get("type") == "integer" else number
+
+
+def _closest(given: str, known: Any) -> Any:
+    texts = {str(each): each for each in known}
+    found = difflib.get_close_matches(given, texts, n=1, cutoff=0.5)
+    return texts[found[0]] if found else None
+
+
+def _escaped(step: Any) -> str:
+    return str(step).replace("~", "~0").replace("/", "~1")
+
+
+def _place(problem: Mapping[str, Any]) -> str:
+    return str(problem.get("pointer") or problem.get("parameter") or problem.get("header") or "request")
+
+
+def _without_nulls(**members: Any) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not None}

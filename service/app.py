@@ -1,0 +1,127 @@
+"""Puts the service together: the one place that knows every concrete class.
+
+Who uses it: `cli` to serve, tests to call without a network. Settings are read here once and handed down as plain
+values. Start and end are the lifespan's: open the store, start the runner; on the way out, the other way round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from ulid import LaxMonotonicPolicy, ULIDGenerator
+
+from service import __version__, catalog
+from service.api import describe, jobs, middleware, pages, problems, scenarios, system
+from service.api.answers import Desk
+from service.api.schemas import RequestLimits, RequestUnion
+from service.executors.base import JobExecutor
+from service.executors.forkserver import Preload
+from service.executors.local import LocalExecutor, LocalLimits
+from service.runner import Runner, RunnerLimits
+from service.settings import Settings
+from service.stores import make_store
+
+__all__ = ["create_app", "local_executor"]
+
+
+def create_app(settings: Settings, executor: JobExecutor | None = None) -> FastAPI:
+    """Return the service as an ASGI app.
+
+    Args:
+        executor: what runs jobs; by default children on this machine.
+    """
+    found = catalog.find()
+    store = make_store(settings.database_url)
+    executor = executor or local_executor(found, settings)
+    runner = Runner(store, executor, found, _runner_limits(settings))
+    desk = Desk(runner, store, settings.max_wait_s, settings.retry_after_s)
+    requests = RequestUnion(found, _request_limits(settings))
+    intake = jobs.Intake(desk, found, requests, _new_ids())
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(store.open)
+        try:
+            await asyncio.to_thread(runner.start)
+            yield
+        finally:
+            await asyncio.to_thread(runner.close, settings.shutdown_grace_s)
+            await asyncio.to_thread(store.close)
+
+    app = FastAPI(
+        title="Threadlab",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=_operation_id,
+        max_body_size=settings.max_body_bytes,
+    )
+    app.add_middleware(middleware.RequestContext)
+    problems.install(app, requests)
+    try_limits = {"threads": settings.try_max_threads}
+    app.include_router(jobs.make_router(intake, describe.examples(found)))
+    app.include_router(scenarios.make_router(found, intake, settings.try_timeout_s, try_limits))
+    app.include_router(system.make_router(desk, executor, _shown_limits(settings)))
+    app.include_router(pages.make_router("Threadlab", "/openapi.json"))
+    app.mount(pages.ASSETS, pages.assets(), name="assets")
+    describe.install(app)
+    return app
+
+
+def local_executor(found: catalog.Catalog, settings: Settings) -> LocalExecutor:
+    """Return an executor that runs jobs on this machine, not started."""
+    return LocalExecutor(
+        [Preload(scenario.name, scenario.digest, scenario.source) for scenario in found],
+        LocalLimits(
+            startup_timeout_s=settings.startup_timeout_s,
+            cancel_grace_s=settings.cancel_grace_s,
+            kill_timeout_s=settings.kill_timeout_s,
+            memory_bytes=settings.child_memory_bytes,
+            open_files=settings.child_open_files,
+            file_bytes=settings.child_file_bytes,
+        ),
+    )
+
+
+def _runner_limits(settings: Settings) -> RunnerLimits:
+    return RunnerLimits(
+        cpu_slots=settings.cpu_slots,
+        wait_slots=settings.wait_slots,
+        max_queued=settings.max_queued,
+        max_output_bytes=settings.max_output_bytes,
+        retry_after_s=settings.retry_after_s,
+    )
+
+
+def _request_limits(settings: Settings) -> RequestLimits:
+    return RequestLimits(
+        fields={"threads": settings.max_threads, "iterations": settings.max_iterations},
+        default_timeout_s=settings.default_timeout_s,
+        max_timeout_s=settings.max_timeout_s,
+    )
+
+
+def _shown_limits(settings: Settings) -> dict[str, float]:
+    values: dict[str, Any] = settings.model_dump()
+    hidden = {"port", "retry_after_s"}
+    return {name: value for name, value in values.items() if isinstance(value, (int, float)) and name not in hidden}
+
+
+def _new_ids() -> Callable[[], str]:
+    """Ids that sort by time, within one millisecond, too."""
+    generator = ULIDGenerator(policy=LaxMonotonicPolicy())
+
+    def new_id() -> str:
+        return f"job_{generator.generate()!s}".lower()
+
+    return new_id
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name

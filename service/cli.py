@@ -1,0 +1,224 @@
+"""The command `threadlab`: serve the service, run one scenario without it, list what there is.
+
+Who uses it: people at a terminal, and containers. Options of `run` are built from each scenario's parameters.
+"""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+import sys
+import types
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import typer
+import uvicorn
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from service import __version__, catalog, logs
+from service.api.schemas import RequestLimits, RequestUnion
+from service.app import create_app, local_executor
+from service.catalog import Scenario
+from service.errors import ThreadlabError
+from service.executors.base import Cancel, Order
+from service.jobs import JobState, Report
+from service.settings import Settings
+
+__all__ = ["main"]
+
+_app = typer.Typer(
+    name="threadlab",
+    help="Runs threading scenarios and reports what the threads really did.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+_run_app = typer.Typer(help="Run one scenario here, without a service, and print what it showed.", no_args_is_help=True)
+_app.add_typer(_run_app, name="run")
+
+
+@_app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    if version:
+        typer.echo(f"threadlab {__version__}")
+        raise typer.Exit
+
+
+@_app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="TCP port; 0 takes a free one.", show_default="8000")] = None,
+    database: Annotated[
+        str | None, typer.Option(help="Where jobs are remembered.", show_default="sqlite:///threadlab.db")
+    ] = None,
+) -> None:
+    """Serve the HTTP interface. Every setting is also an environment variable THREADLAB_..."""
+    given = {"host": host, "port": port, "database_url": database}
+    settings = _settings({name: value for name, value in given.items() if value is not None})
+    logs.configure(settings.log_level, settings.log_format)
+    try:
+        server = _Server(uvicorn.Config(create_app(settings), settings.host, settings.port, log_config=None))
+        server.run()
+    except ThreadlabError as exc:
+        raise _failed(str(exc)) from exc
+    if not server.started:
+        raise typer.Exit(1)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which greets when it listens."""
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            sys.stderr.write(_greeting(f"http://{f'[{host}]' if ':' in host else host}:{port}"))
+            sys.stderr.flush()
+
+
+def _greeting(url: str) -> str:
+    body = shlex.quote('{"scenario": "counter", "lock": false}')
+    return (
+        f"\nThreadlab {__version__} listens on {url}   docs: {url}/docs\n"
+        f"  curl -H 'Prefer: wait=10' --json {body} {url}/v1/jobs\n\n"
+    )
+
+
+@_app.command()
+def scenarios() -> None:
+    """List what can be run."""
+    found = catalog.find()
+    table = Table("scenario", "what it shows", box=None)
+    for scenario in found:
+        table.add_row(scenario.name, scenario.summary)
+    for unavailable in found.unavailable:
+        table.add_row(unavailable.name, f"unavailable: {unavailable.reason}", style="dim")
+    Console().print(table)
+
+
+def _run(scenario: Scenario, given: dict[str, Any]) -> None:
+    """Run a scenario on a local executor and print its report."""
+    settings = _settings({})
+    found = catalog.find()
+    requests = RequestUnion(found, RequestLimits({}, settings.default_timeout_s, settings.max_timeout_s))
+    try:
+        values = requests.dump(requests.parse({**given, "scenario": scenario.name}))
+    except ValidationError as exc:
+        raise _failed(
+            "\n".join(f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in exc.errors())
+        ) from exc
+    order = Order(
+        job_id="job_run",
+        scenario=scenario.name,
+        digest=scenario.digest,
+        source=scenario.source,
+        params={name: values[name] for name in scenario.fields()},
+        timeout_s=values["timeout_s"],
+        max_output_bytes=settings.max_output_bytes,
+    )
+    executor = local_executor(found, settings)
+    try:
+        report = executor.run(order, Cancel())
+    except ThreadlabError as exc:
+        raise _failed(str(exc)) from exc
+    finally:
+        executor.close()
+    _print(scenario, report)
+    if report.status is not JobState.SUCCEEDED:
+        raise typer.Exit(1)
+
+
+def _print(scenario: Scenario, report: Report) -> None:
+    console = Console(highlight=False)
+    result = report.result
+    if result is not None:
+        for line in result["output"]:
+            console.print(f"{line['at_s']:9.4f}  {line['thread'] or '-':<24}  {line['line']}", markup=False)
+        console.print(_table(scenario, report))
+    if report.error is not None:
+        console.print(report.error["traceback"] or f"{report.error['type']}: {report.error['message']}", markup=False)
+
+
+def _table(scenario: Scenario, report: Report) -> Table:
+    result = report.result
+    assert result is not None
+    table = Table(
+        title=f"{scenario.name}: {result['outcome'] or report.status}", show_header=False, title_justify="left"
+    )
+    facts: dict[str, Any] = {"status": report.status.value, "grade": result["grade"], "meaning": result["meaning"]}
+    facts |= result["values"] | dict(result["timings"])
+    facts |= {f"active threads {name}": count for name, count in result["active_threads"].items()}
+    if report.python is not None:
+        facts["python"] = f"{report.python['version']}, GIL {'on' if report.python['gil'] else 'off'}"
+    for name, value in facts.items():
+        if value is not None:
+            table.add_row(name, _text(value))
+    for warning in result["warnings"]:
+        table.add_row("warning", warning)
+    return table
+
+
+def _text(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _command(scenario: Scenario) -> Callable[..., None]:
+    """A command whose options are the scenario's parameters."""
+
+    def command(**given: Any) -> None:
+        _run(scenario, {name: value for name, value in given.items() if value is not None})
+
+    hints = scenario.hints()
+    parameters = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[
+                _option_type(hints[name]) | None,
+                typer.Option(help=field.metadata["description"], show_default=_shown(field.default)),
+            ],
+        )
+        for name, field in scenario.fields().items()
+    ]
+    help_text = "Seconds that it may run."
+    timeout = Annotated[float | None, typer.Option(help=help_text)]
+    parameters.append(inspect.Parameter("timeout_s", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=timeout))
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _option_type(hint: Any) -> Any:
+    """The type of an option: as it is where a command line has one, else text that is read as JSON."""
+    members = [each for each in typing.get_args(hint) if each is not types.NoneType]
+    if hint in (int, float, bool, str) or typing.get_origin(hint) is Literal:
+        return hint
+    return _option_type(members[0]) if len(members) == 1 else str
+
+
+def _shown(default: Any) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def _settings(given: dict[str, Any]) -> Settings:
+    try:
+        return Settings(**given)
+    except ValidationError as exc:
+        texts = [f"THREADLAB_{str(each['loc'][0]).upper()}: {each['msg']}" for each in exc.errors()]
+        raise _failed("\n".join(texts)) from exc
+
+
+def _failed(text: str) -> typer.Exit:
+    Console(stderr=True).print(text, style="red", markup=False)
+    return typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command line."""
+    for scenario in catalog.find():
+        _run_app.command(scenario.name, help=scenario.summary)(_command(scenario))
+    _app()

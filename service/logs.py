@@ -1,0 +1,76 @@
+"""Log lines: text a person can read on a terminal, JSON elsewhere, each with the request it belongs to.
+
+Who uses it: `cli` configures it once; `api.middleware` says which request is being answered; everything else logs with
+the standard library and puts facts into `extra`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextvars import ContextVar
+from typing import Any
+
+from pythonjsonlogger.json import JsonFormatter
+from rich.console import Console
+from rich.logging import RichHandler
+
+__all__ = ["configure", "request_id"]
+
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""The id of the request that is being answered in this context."""
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
+
+
+def configure(level: str, style: str) -> None:
+    """Send all log lines to standard error.
+
+    Args:
+        level: `debug`, `info`, `warning` or `error`.
+        style: `text`, `json`, or `auto`: text on a terminal.
+    """
+    text = style == "text" or (style == "auto" and sys.stderr.isatty())
+    handler = _text_handler() if text else _json_handler()
+    handler.addFilter(_add_request_id)
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    logging.getLogger("uvicorn.access").disabled = True  # our middleware's line has the request id
+
+
+def _text_handler() -> logging.Handler:
+    handler = RichHandler(console=Console(stderr=True), show_path=False, log_time_format="%H:%M:%S", markup=False)
+    handler.setFormatter(_TextFormatter("%(message)s"))
+    return handler
+
+
+def _json_handler() -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    names = {"asctime": "time", "levelname": "level", "name": "logger"}
+    handler.setFormatter(
+        JsonFormatter(
+            "%(asctime)s %(levelname)s %(name)s %(message)s",
+            rename_fields=names,
+            datefmt="%Y-%m-%dT%H:%M:%S%z",
+            reserved_attrs=[*_STANDARD],
+        )
+    )
+    return handler
+
+
+def _add_request_id(record: logging.LogRecord) -> bool:
+    known = request_id.get()
+    if known is not None:
+        record.request_id = known
+    return True
+
+
+class _TextFormatter(logging.Formatter):
+    """The message, and after it the facts in `extra` as `name=value`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return " ".join([text, *(f"{name}={value!s}" for name, value in _facts(record).items())])
+
+
+def _facts(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD and value is not None}

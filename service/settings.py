@@ -1,0 +1,111 @@
+"""Every knob of the service: its meaning, its unit, its default and the reason for that.
+
+Who uses it: `app` and `cli` read it once and hand plain values down; nothing below imports it. Each setting is an
+environment variable `THREADLAB_` plus its name in capitals.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["Settings"]
+
+_KIB = 1024
+_MIB = 1024 * _KIB
+_GIB = 1024 * _MIB
+
+
+class Settings(BaseSettings):
+    """All settings; unknown `THREADLAB_` variables are left alone."""
+
+    model_config = SettingsConfigDict(env_prefix="THREADLAB_", use_attribute_docstrings=True, frozen=True)
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Default: loopback, because whoever reaches the service can use this machine."""
+
+    port: int = Field(8000, ge=0, le=65_535)
+    """TCP port; 0 takes a free one, which the start-up line names. Default: what uvicorn's users expect."""
+
+    database_url: str = "sqlite:///threadlab.db"
+    """Where jobs are remembered: `sqlite:///relative.db`, `sqlite:////absolute.db`, or `memory:` to keep nothing.
+    Default: a file in the working directory, where its owner will find it."""
+
+    cpu_slots: int = Field(1, ge=1, le=256)
+    """Jobs of the lane `cpu` at once. Default: one, so that two measurements never disturb each other."""
+
+    wait_slots: int = Field(1_000, ge=1, le=10_000)
+    """Jobs of the lane `wait` at once. Default: sleeping children cost little, some 2 MB each."""
+
+    max_queued: int = Field(10_000, ge=0)
+    """Jobs that may wait, over both lanes; one more is answered 503. Default: a minute of work, roughly."""
+
+    max_threads: int = Field(512, ge=1, le=4_096)
+    """Threads that one job may ask for. Default: far beyond the point where more threads stop helping."""
+
+    max_iterations: int = Field(10_000_000, ge=1)
+    """Iterations per thread that one job may ask for. Default: some seconds of a loop per thread."""
+
+    default_timeout_s: float = Field(60.0, gt=0)
+    """Seconds that a job may run when it does not say. Default: long enough for every lesson at its slowest."""
+
+    max_timeout_s: float = Field(600.0, gt=0)
+    """Seconds that a job may ask for. Default: ten minutes, so that a forgotten job frees its lane."""
+
+    max_wait_s: int = Field(60, ge=0)
+    """Seconds that `Prefer: wait=N` can hold an answer. Default: below the idle timeout of most proxies."""
+
+    try_timeout_s: float = Field(30.0, gt=0)
+    """Seconds that a job of `/v1/try` may run. Default: a person looks at an address bar no longer than that."""
+
+    try_max_threads: int = Field(64, ge=1)
+    """Threads that a job of `/v1/try` may ask for. Default: a link on a slide should not load a machine."""
+
+    max_body_bytes: int = Field(256 * _KIB, ge=_KIB)
+    """Size of a request's body. Default: a hundred times the longest sensible request."""
+
+    max_output_bytes: int = Field(1 * _MIB, ge=0)
+    """Printed text kept of one job; what comes after it is counted as dropped. Default: 20,000 lines, roughly."""
+
+    retry_after_s: int = Field(1, ge=1)
+    """What `Retry-After` says of an unfinished job or a full queue, in seconds. Default: the smallest there is."""
+
+    cancel_grace_s: float = Field(0.03, ge=0)
+    """Seconds between asking a child to end and killing it. Default: 30 ms, so that a cancel is answered within 100."""
+
+    shutdown_grace_s: float = Field(5.0, ge=0)
+    """Seconds that running jobs get when the service ends; then they go back to the queue. Default: half of what
+    container engines give a service before they kill it."""
+
+    startup_timeout_s: float = Field(10.0, gt=0)
+    """Seconds for a fork server to come up, and for a child to begin. Default: a hundred times what it takes here."""
+
+    kill_timeout_s: float = Field(5.0, gt=0)
+    """Seconds for a killed child to be gone. Default: a thousand times what it takes here."""
+
+    child_memory_bytes: int = Field(6 * _GIB, ge=64 * _MIB)
+    """Private writable memory of a child (RLIMIT_DATA). Default: 512 stacks of 8 MiB, which count although they are
+    hardly touched, and 2 GiB for the scenario."""
+
+    child_open_files: int = Field(256, ge=16)
+    """Descriptors of a child (RLIMIT_NOFILE). Default: ample for any lesson, useless for an attack."""
+
+    child_file_bytes: int = Field(64 * _MIB, ge=_MIB)
+    """Size of any one file a child writes (RLIMIT_FSIZE). Default: a benchmark's file fits, a full disk does not."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """How much is logged. Default: a line for each request and each job's end."""
+
+    log_format: Literal["auto", "text", "json"] = "auto"
+    """How it is logged. Default: text on a terminal, JSON elsewhere."""
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the service."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"

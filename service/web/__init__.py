@@ -1,0 +1,1 @@
+"""Files for browsers: style, icon, and in `vendor/` the libraries of the documentation pages, each with its licence."""
