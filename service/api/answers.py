@@ -115,10 +115,9 @@ class Desk:
         """Return the finished job if it is finished in time, else None."""
         if future is None or not seconds:
             return None
-        try:
-            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), seconds)
-        except TimeoutError:
-            return None
+        waited = asyncio.wrap_future(future)
+        await asyncio.wait((waited,), timeout=seconds)  # unlike wait_for, it leaves the job's future alone
+        return waited.result() if waited.done() else None
 
     def answer(self, job: Job, status: int = 200, headers: dict[str, str] | None = None) -> JsonAnswer:
         """Return a job as an answer, with `ETag`, and `Retry-After` while it is unfinished."""

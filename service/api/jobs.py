@@ -96,7 +96,7 @@ class Intake:
         """Return the answer to a submission: 200 with the finished job if it ends in time, else 202."""
         wait = self.desk.wait(prefer)
         job = await self.desk.settled(ticket.settled, wait.seconds)
-        added = await self.desk.future(ticket.accepted)
+        added = ticket.accepted.result() if ticket.accepted.done() else await self.desk.future(ticket.accepted)
         job = job or (added.job if added.job.finished else self.desk.runner.peek(added.job.id) or added.job)
         headers = {"Location": f"/v1/jobs/{job.id}", **wait.headers()}
         if added.replayed:

@@ -25,6 +25,7 @@ __all__ = ["about", "collecting_file", "enter", "flush_streams", "prepare"]
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PR_SET_NO_NEW_PRIVS = 38
+_IONBF = 2  # stdio.h of glibc and musl
 
 
 def prepare(limits: Dict[str, int]) -> None:
@@ -40,6 +41,7 @@ def prepare(limits: Dict[str, int]) -> None:
         resource.setrlimit(which, (value, value))
     if _prctl is not None:
         _prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _unbuffer_c_streams()
 
 
 def collecting_file() -> int:
@@ -74,13 +76,20 @@ def enter(link: int, printed: int, highest: int, open_files: int) -> int:
     return 3
 
 
+def _unbuffer_c_streams() -> None:
+    """Make C's `stdout` write at once: what a child prints from C is then seen when it is printed, and never lost."""
+    try:
+        stdout = ctypes.c_void_p.in_dll(_libc, "stdout")
+    except (NameError, TypeError, ValueError):  # no ctypes, or a C library that has it under another name
+        return
+    _libc.setvbuf(stdout, None, _IONBF, 0)
+
+
 def flush_streams() -> None:
-    """Write out what Python's original streams and C's still hold, so that it reaches the file that is collected."""
+    """Write out what Python's original streams still hold, so that it reaches the file that is collected."""
     for stream in (sys.__stdout__, sys.__stderr__):
         if stream is not None:
             stream.flush()
-    if _libc is not None:
-        _libc.fflush(None)
 
 
 def about() -> Dict[str, Any]:

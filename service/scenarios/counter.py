@@ -76,7 +76,10 @@ class Params:
 def outcomes(params: Params) -> Dict[str, Tuple[str, str]]:
     if params.lock:
         return {
-            "exact": ("acceptable", "Every addition was counted: the lock let one thread at a time read, add and write."),
+            "exact": (
+                "acceptable",
+                "Every addition was counted: the lock let one thread at a time read, add and write.",
+            ),
             "lost": ("forbidden", "An addition was lost although each was made under the lock."),
         }
     not_seen = (
@@ -288,11 +291,7 @@ SHAPES = {
     "split": Shape("value = counter; value = value + 1; counter = value", split, split_locked, lambda: counter),
     "attribute": Shape("tally.value += 1", attribute, attribute_locked, lambda: tally.value),
     "item": Shape('counts["total"] += 1', item, item_locked, lambda: counts["total"]),
-    "function_call": Shape(
-        "counter = add_one(counter)", function_call, function_call_locked, lambda: counter
-    ),
+    "function_call": Shape("counter = add_one(counter)", function_call, function_call_locked, lambda: counter),
     "property": Shape("account.balance += 1", property_, property_locked, lambda: account.balance),
-    "yield": Shape(
-        "value = counter; time.sleep(0); counter = value + 1", yield_, yield_locked, lambda: counter
-    ),
+    "yield": Shape("value = counter; time.sleep(0); counter = value + 1", yield_, yield_locked, lambda: counter),
 }

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime
@@ -66,8 +66,10 @@ _jobs = sa.Table(
 )
 
 _KEPT = [column for column in _jobs.columns if column.name not in ("idempotency_key", "fingerprint")]
-_JSON = ("request", "python", "machine", "result", "error")
-_TIMES = ("created_at", "started_at", "finished_at")
+_ALL = [column.name for column in _KEPT]
+_JSON = frozenset({"request", "python", "machine", "result", "error"})
+_TIMES = frozenset({"created_at", "started_at", "finished_at"})
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _CHANGING = ("status", "attempt", "started_at", "finished_at", "python", "machine", "result", "error")
 
 _INSERT = sa.insert(_jobs)
@@ -211,14 +213,12 @@ def _add(connection: Connection, job: Job, idempotency: Idempotency | None) -> A
         if row is not None:
             return Added(_job(row), replayed=True)
     key, fingerprint = (idempotency.key, idempotency.fingerprint) if idempotency else (None, None)
-    connection.execute(_INSERT, {**_row(job), "idempotency_key": key, "fingerprint": fingerprint})
+    connection.execute(_INSERT, {**_row(job, _ALL), "idempotency_key": key, "fingerprint": fingerprint})
     return Added(job)
 
 
 def _move(connection: Connection, before: JobState, job: Job) -> None:
-    row = _row(job)
-    values = {name: row[name] for name in _CHANGING}
-    if connection.execute(_MOVE, {**values, "key": job.id, "before": before.value}).rowcount != 1:
+    if connection.execute(_MOVE, {**_row(job, _CHANGING), "key": job.id, "before": before.value}).rowcount != 1:
         now = _find(connection, job.id)
         raise IllegalMove(f"The job is {now.status}, not {before}. {now.story()}")
 
@@ -236,14 +236,16 @@ def _find(connection: Connection, job_id: str) -> Job:
     return _job(row)
 
 
-def _row(job: Job) -> dict[str, Any]:
-    row = {column.name: getattr(job, column.name) for column in _KEPT}
-    for name in _JSON:
-        row[name] = None if row[name] is None else json.dumps(row[name], separators=(",", ":"))
-    for name in _TIMES:
-        row[name] = None if row[name] is None else row[name].isoformat()
-    row["status"] = job.status.value
-    return row
+def _row(job: Job, names: Iterable[str]) -> dict[str, Any]:
+    return {name: _to_column(name, getattr(job, name)) for name in names}
+
+
+def _to_column(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if name in _JSON:
+        return _ENCODER.encode(value)
+    return value.isoformat() if name in _TIMES else value
 
 
 def _job(row: sa.RowMapping) -> Job:
