@@ -3,7 +3,7 @@
     fork server
       Job(order) ──fork──▶ child, main thread                             raw thread `_ship`
                             load the scenario (preloaded, or from source)
-                            ready, started ─────────────────────────────▶ every 20 ms: events, output
+                            ready, started ─────────────────────────────▶ 20 to 160 ms: events, output
                             run(params, lab)                              `cancel` came: lab.cancel()
                             result | error                                link closed: the service is gone,
                             join threads that are no daemons                 end the process group
@@ -38,6 +38,7 @@ from service.child.recorder import Recorder, Stream
 __all__ = ["Job", "load"]
 
 _SHIP_EVERY_MS = 20  # often enough for a live view, rare enough to cost a computing scenario less than 0.1 %
+_SHIP_IDLE_MS = 160  # where nothing happens: a thousand children that sleep would else wake 50,000 times a second
 _RECEIVE_BYTES = 65_536
 
 
@@ -172,11 +173,14 @@ class Job:
         """Send what is new and obey the service, until the process ends. Runs on a raw thread."""
         poll = select.poll()
         poll.register(self._link.descriptor, select.POLLIN)
+        pause_ms = _SHIP_EVERY_MS
         while True:
             try:
-                if poll.poll(_SHIP_EVERY_MS) and any(frame["type"] == "cancel" for frame in self._link.receive()):
+                if poll.poll(pause_ms) and any(frame["type"] == "cancel" for frame in self._link.receive()):
                     self._lab.cancel()
-                self._link.send(self._drained())
+                news = self._drained()
+                self._link.send(news)
+                pause_ms = _SHIP_EVERY_MS if news else min(2 * pause_ms, _SHIP_IDLE_MS)
             except (OSError, EOFError):  # nobody is left to serve
                 os.killpg(0, signal.SIGKILL)
 

@@ -1,0 +1,81 @@
+"""The wall time that `counter` reports beside the same loop in a plain script, in turn.
+
+The plain script is written out below: a program as the tutorial has it, with nothing of ours in it, run by the same
+interpreter in a fresh process. Both take their time from before the first `start()` to after the last `join()`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import subprocess
+import sys
+
+from benchmarks.support import Client, banner, service
+
+_PAIRS = 21
+_THREADS = 4
+_ITERATIONS = 500_000  # long enough that a start's noise does not decide
+_LOW, _HIGH = 0.97, 1.03
+
+_SCRIPT = """
+import threading, time
+
+lock = threading.Lock()
+counter = 0
+
+def increment():
+    global counter
+    for _ in range({iterations}):
+        {addition}
+
+threads = [threading.Thread(target=increment) for _ in range({threads})]
+begun = time.perf_counter()
+for t in threads:
+    t.start()
+for t in threads:
+    t.join()
+print(time.perf_counter() - begun)
+"""
+
+_ADDITIONS = {False: "counter += 1", True: "with lock: counter += 1"}
+
+
+def _plain(lock: bool) -> float:
+    script = _SCRIPT.format(iterations=_ITERATIONS, threads=_THREADS, addition=_ADDITIONS[lock])
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+async def _reported(client: Client, lock: bool) -> float:
+    body = {
+        "scenario": "counter",
+        "shape": "augmented",
+        "switch_interval_s": None,
+        "threads": _THREADS,
+        "iterations": _ITERATIONS,
+        "lock": lock,
+    }
+    job = (await client.request("POST", "/v1/jobs", body, Prefer="wait=60")).json()
+    wall_s: float = job["result"]["values"]["wall_s"]
+    return wall_s
+
+
+async def _ratios(port: int, lock: bool) -> list[float]:
+    async with Client(port) as client:
+        return [await _reported(client, lock) / _plain(lock) for _ in range(_PAIRS)]
+
+
+def main() -> None:
+    """Measure and print."""
+    banner("fidelity")
+    with service() as port:
+        for lock in (False, True):
+            ratios = asyncio.run(_ratios(port, lock))
+            median = statistics.median(ratios)
+            spread = f"{min(ratios):.3f} to {max(ratios):.3f}; aim: {_LOW} to {_HIGH}"
+            print(f"  lock {lock!s:5}: reported / plain script, median of {_PAIRS} pairs {median:.3f} ({spread})")
+
+
+if __name__ == "__main__":
+    main()
