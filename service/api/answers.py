@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import Response
+from starlette.responses import JSONResponse
 
 from service.api.schemas import job_view
 from service.jobs import Job
@@ -45,10 +45,8 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-class JsonAnswer(Response):
+class JsonAnswer(JSONResponse):
     """A JSON answer that is written as it is: its shape is pinned by tests, not checked again for each request."""
-
-    media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
         """Return the content as JSON."""
