@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -32,6 +33,9 @@ __all__ = ["create_app", "local_executor"]
 def create_app(settings: Settings, executor: JobExecutor | None = None) -> FastAPI:
     """Return the service as an ASGI app.
 
+    `app.state.drain()` takes no more jobs and lets the running ones end; a server calls it when it is told to stop,
+    since requests that wait for a job would else be waited for. The end of the lifespan calls it in any case.
+
     Args:
         executor: what runs jobs; by default children on this machine.
     """
@@ -50,7 +54,7 @@ def create_app(settings: Settings, executor: JobExecutor | None = None) -> FastA
             await asyncio.to_thread(runner.start)
             yield
         finally:
-            await asyncio.to_thread(runner.close, settings.shutdown_grace_s)
+            await asyncio.to_thread(app.state.drain)
             await asyncio.to_thread(store.close)
 
     app = FastAPI(
@@ -62,6 +66,7 @@ def create_app(settings: Settings, executor: JobExecutor | None = None) -> FastA
         generate_unique_id_function=_operation_id,
         max_body_size=settings.max_body_bytes,
     )
+    app.state.drain = partial(runner.close, settings.shutdown_grace_s)
     app.add_middleware(middleware.RequestContext)
     problems.install(app, requests)
     try_limits = {"threads": settings.try_max_threads}

@@ -5,13 +5,14 @@ Who uses it: people at a terminal, and containers. Options of `run` are built fr
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import shlex
 import sys
 import types
 import typing
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 import uvicorn
@@ -27,6 +28,9 @@ from service.errors import ThreadlabError
 from service.executors.base import Cancel, Order
 from service.jobs import JobState, Report
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 __all__ = ["main"]
 
@@ -60,16 +64,21 @@ def serve(
     settings = _settings({name: value for name, value in given.items() if value is not None})
     logs.configure(settings.log_level, settings.log_format)
     try:
-        server = _Server(uvicorn.Config(create_app(settings), settings.host, settings.port, log_config=None))
-        server.run()
+        app = create_app(settings)
     except ThreadlabError as exc:
         raise _failed(str(exc)) from exc
+    server = _Server(uvicorn.Config(_telling(app), settings.host, settings.port, log_config=None), app.state.drain)
+    server.run()
     if not server.started:
         raise typer.Exit(1)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which greets when it listens."""
+    """uvicorn's server, which greets when it listens, and lets jobs go before it waits for whoever waits for them."""
+
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._drain = drain
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
@@ -77,6 +86,30 @@ class _Server(uvicorn.Server):
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             sys.stderr.write(_greeting(f"http://{f'[{host}]' if ':' in host else host}:{port}"))
             sys.stderr.flush()
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        drained = asyncio.create_task(asyncio.to_thread(self._drain))
+        await super().shutdown(sockets)
+        await drained
+
+
+def _telling(app: ASGIApp) -> ASGIApp:
+    """The app, whose failure to start is told in a sentence and not as a traceback."""
+
+    async def told(scope: Any, receive: Any, send: Any) -> None:
+        async def send_plainly(message: Any) -> None:
+            if message["type"] == "lifespan.startup.failed":
+                last = message["message"].strip().splitlines()[-1]
+                message = {**message, "message": last.partition(": ")[2] or last}
+            await send(message)
+
+        try:
+            await app(scope, receive, send_plainly if scope["type"] == "lifespan" else send)
+        except ThreadlabError:
+            if scope["type"] != "lifespan":
+                raise
+
+    return told
 
 
 def _greeting(url: str) -> str:

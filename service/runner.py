@@ -313,7 +313,7 @@ class Runner:
             }
 
     def close(self, grace_s: float) -> None:
-        """Take no more jobs, let the running ones end, put the rest back, and close the executor.
+        """Take no more jobs, let the running ones end, put the rest back, and close the executor. Idempotent.
 
         Args:
             grace_s: seconds for running jobs to end by themselves.

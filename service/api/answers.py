@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from service.api.schemas import job_view
+from service.errors import ShuttingDown
 from service.jobs import Job
 from service.runner import Runner
 from service.stores.base import JobStore
@@ -115,7 +116,9 @@ class Desk:
             return None
         waited = asyncio.wrap_future(future)
         await asyncio.wait((waited,), timeout=seconds)  # unlike wait_for, it leaves the job's future alone
-        return waited.result() if waited.done() else None
+        if not waited.done() or isinstance(waited.exception(), ShuttingDown):  # it waits for the service's next start
+            return None
+        return waited.result()
 
     def answer(self, job: Job, status: int = 200, headers: dict[str, str] | None = None) -> JsonAnswer:
         """Return a job as an answer, with `ETag`, and `Retry-After` while it is unfinished."""

@@ -98,7 +98,7 @@ class SqlStore(JobStore):
 
     def open(self) -> None:
         """Create the tables where there are none, and start the writer."""
-        with _translated("open"), self._engine.begin() as connection:
+        with _translated(f"open {self._engine.url}"), self._engine.begin() as connection:
             _metadata.create_all(connection)
         self._writer.start()
 
