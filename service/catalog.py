@@ -212,7 +212,7 @@ def _import(module_name: str) -> tuple[ModuleType, str]:
     try:
         module = importlib.import_module(module_name)
         return module, inspect.getsource(module)
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:
         raise BadScenario(f"{module_name} cannot be imported: {type(exc).__name__}: {exc}") from exc
 
 
@@ -235,7 +235,10 @@ def _check_imports(source: str) -> None:
 def _nodes_at_run_time(node: ast.AST) -> Iterator[ast.AST]:
     yield node
     for child in ast.iter_child_nodes(node):
-        if not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)):
+        if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            for other in child.orelse:
+                yield from _nodes_at_run_time(other)
+        else:
             yield from _nodes_at_run_time(child)
 
 

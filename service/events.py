@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypedDict
 
+from service.child.wire import whole
+
 __all__ = ["ActiveThreads", "Event", "ThreadRow", "Timeline"]
 
 _NS = 1e9
@@ -51,13 +53,13 @@ class Timeline:
 
     rows: list[ThreadRow] = field(default_factory=list)
     highest: int = 0
-    _open: dict[str, list[tuple[ThreadRow, dict[str, Any]]]] = field(default_factory=dict)
+    _running: dict[int, tuple[ThreadRow, _Usage]] = field(default_factory=dict)  # by ident, unique while it runs
 
     def add(self, event: Event) -> None:
-        """Take in one event.
+        """Take in one event; one that is refused leaves nothing behind.
 
         Raises:
-            KeyError, IndexError, TypeError, ValueError: the event does not follow from those before.
+            KeyError, TypeError, ValueError: the event does not follow from those before, or is not of its shape.
         """
         if event.kind == "start":
             self._start(event)
@@ -68,29 +70,31 @@ class Timeline:
 
     def _start(self, event: Event) -> None:
         facts = event.facts
+        native_id = facts["native_id"]
         row = ThreadRow(
             name=event.thread,
             daemon=bool(facts["daemon"]),
-            ident=int(facts["ident"]),
-            native_id=facts["native_id"],
+            ident=whole(facts["ident"]),
+            native_id=None if native_id is None else whole(native_id),
             started_s=event.at_ns / _NS,
             ended_s=None,
             cpu_s=None,
             voluntary_switches=None,
             involuntary_switches=None,
         )
+        active, usage = whole(facts["active_threads"]), _Usage.read(facts["usage"])
         self.rows.append(row)
-        self.highest = max(self.highest, int(facts["active_threads"]))
-        self._open.setdefault(event.thread, []).append((row, facts["usage"]))
+        self.highest = max(self.highest, active)
+        self._running[row["ident"]] = row, usage
 
     def _end(self, event: Event) -> None:
-        row, before = self._open[event.thread].pop(0)  # of threads with one name, the oldest: names need not be unique
-        after = event.facts["usage"]
+        after = _Usage.read(event.facts["usage"])
+        row, before = self._running.pop(whole(event.facts["ident"]))
+        cpu_ns = _grown(before.cpu_ns, after.cpu_ns)
         row["ended_s"] = event.at_ns / _NS
-        cpu_ns = _grown(before, after, "cpu_ns")
         row["cpu_s"] = None if cpu_ns is None else cpu_ns / _NS
-        row["voluntary_switches"] = _grown(before, after, "voluntary_switches")
-        row["involuntary_switches"] = _grown(before, after, "involuntary_switches")
+        row["voluntary_switches"] = _grown(before.voluntary_switches, after.voluntary_switches)
+        row["involuntary_switches"] = _grown(before.involuntary_switches, after.involuntary_switches)
 
     def active_threads(self, before: int | None, after: int | None) -> ActiveThreads:
         """Return the counts of active threads, the peak over all that was seen."""
@@ -98,7 +102,17 @@ class Timeline:
         return ActiveThreads(before=before, peak=max(seen, default=None), after=after)
 
 
-def _grown(before: dict[str, Any], after: dict[str, Any], name: str) -> int | None:
-    if before[name] is None or after[name] is None:
-        return None
-    return int(after[name]) - int(before[name])
+class _Usage(NamedTuple):
+    """What a thread had used up at a moment; null where its system could not tell."""
+
+    cpu_ns: int | None
+    voluntary_switches: int | None
+    involuntary_switches: int | None
+
+    @classmethod
+    def read(cls, facts: Any) -> _Usage:
+        return cls(*(None if facts[name] is None else whole(facts[name]) for name in cls._fields))
+
+
+def _grown(before: int | None, after: int | None) -> int | None:
+    return None if before is None or after is None else after - before

@@ -90,7 +90,7 @@ class ProcessEnd(TypedDict):
     pid: int | None
     exit_code: int | None
     signal: str | None
-    ended_s: float | None  # by the service's clock, from the arrival of `started` to the end of the process
+    lived_s: float | None  # from the fork to the end, by the clock of its parent, the fork server
     cpu_s: float | None
     max_rss_bytes: int | None
 

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -79,8 +79,8 @@ class _Entry:
     """A job that is not settled, and who waits for it."""
 
     job: Job  # guarded by Runner._lock
+    settled: Future[Job]
     cancel: Cancel = field(default_factory=Cancel)
-    settled: Future[Job] = field(default_factory=Future)
     put_back: bool = False  # guarded by Runner._lock
 
 
@@ -144,7 +144,7 @@ class Runner:
             back = job.put_back()
             self._store.move(JobState.RUNNING, back)
             job = back
-        entry = _Entry(job)
+        entry = _Entry(job, _promise())
         with self._lock:
             self._entries[job.id] = entry
             self._queued[job.lane] += 1
@@ -158,7 +158,7 @@ class Runner:
             QueueFull: as many jobs wait as may.
             ShuttingDown: the service is ending.
         """
-        entry = _Entry(job)
+        entry = _Entry(job, _promise())
         with self._lock:
             if self._closing:
                 raise errors.ShuttingDown
@@ -186,7 +186,7 @@ class Runner:
         first = accepted.result().job
         other = self.watch(first.id)
         if other is None:
-            entry.settled.set_result(first)
+            _tell(entry.settled, first if first.finished else self._store.get(first.id))
         else:
             other.add_done_callback(lambda done: _copy(done, entry.settled))
 
@@ -213,7 +213,7 @@ class Runner:
         if stopped or (report is None and job.attempt < MAX_ATTEMPTS):
             self._put_back(entry)
         else:
-            self._settle(entry, job.finish(report or _lost(job), self._clock()))
+            self._settle(entry, self._finished(job, report or _lost(job)))
 
     def _run(self, job: Job, cancel: Cancel) -> Report | None:
         """Return what the run showed, or None if it may be tried again."""
@@ -227,6 +227,18 @@ class Runner:
         except Exception:  # noqa: BLE001  a job must not stay running for ever because of a fault of ours
             _log.exception("an executor broke its contract", extra={"job": job.id})
             return _failed("InternalError", "The service failed to run it; its log says why.")
+
+    def _finished(self, job: Job, report: Report) -> Job:
+        try:
+            job = job.finish(report, self._clock())
+            assert job.finished, f"a report must be final, not {report.status}"
+        except Exception:  # noqa: BLE001  as in `_run`: an executor's fault must not leave a job running for ever
+            _log.exception("an executor broke its contract", extra={"job": job.id})
+            job = replace(job, status=JobState.RUNNING)
+            return job.finish(
+                _failed("InternalError", "The service failed to run it; its log says why."), self._clock()
+            )
+        return job
 
     def _order(self, job: Job) -> Order:
         scenario = self._catalog.get(job.scenario)
@@ -269,7 +281,7 @@ class Runner:
             _refuse(entry.settled, refusal)
             return
         _log.info("job ended", extra=_summary(job))
-        entry.settled.set_result(job)
+        _tell(entry.settled, job)
 
     def watch(self, job_id: str) -> Future[Job] | None:
         """Return a future of the finished job, or None if it is not on its way here."""
@@ -327,7 +339,7 @@ class Runner:
         wait_for([entry.settled for entry in running], grace_s)
         with self._lock:
             for entry in running:
-                entry.put_back = True
+                entry.put_back = not entry.cancel.wished  # a client's cancel is carried out, shutdown or not
         for entry in running:
             entry.cancel.wish()
         for pool in self._pools.values():
@@ -340,7 +352,20 @@ def _copy(done: Future[Job], to: Future[Job]) -> None:
     if refusal is not None:
         _refuse(to, refusal)
     else:
-        to.set_result(done.result())
+        _tell(to, done.result())
+
+
+def _promise() -> Future[Job]:
+    """A future that no waiter can cancel: others wait for it, too."""
+    promise: Future[Job] = Future()
+    promise.set_running_or_notify_cancel()
+    return promise
+
+
+def _tell(settled: Future[Job], job: Job) -> None:
+    """Tell waiters how a job ended, unless a shutdown has told them that it will not."""
+    with contextlib.suppress(InvalidStateError):
+        settled.set_result(job)
 
 
 def _refuse(settled: Future[Job], why: BaseException) -> None:

@@ -52,7 +52,9 @@ def interpreters() -> list[str]:
 def _version(executable: str) -> tuple[int, ...] | None:
     code = "import sys; print(sys.implementation.name, *sys.version_info[:3])"
     try:
-        answer = subprocess.run([executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=20)
+        answer = subprocess.run(
+            [executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=20, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     name, *numbers = answer.stdout.split() or [""]

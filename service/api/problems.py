@@ -204,7 +204,9 @@ def _body_problem(error: Mapping[str, Any], path: list[Any], requests: RequestUn
     if kind == "unexpected_keyword_argument":
         known = sorted(_resolve(schema, path[:-1]).get("properties", {}))
         nearest = _closest(str(path[-1]), known)
-        detail = f"{model} has no field {path[-1]!r}." + (f" Did you mean {nearest!r}?" if nearest else "")
+        detail = f"{model if len(path) == 1 else 'This part'} has no field {path[-1]!r}." + (
+            f" Did you mean {nearest!r}?" if nearest else ""
+        )
         return {"pointer": pointer, "detail": detail, "allowed": known, "nearest": nearest}
     allowed = _keywords(_resolve(schema, path)) if path else None
     detail = error["msg"].removeprefix("Value error, ")

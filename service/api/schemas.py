@@ -213,8 +213,8 @@ class ProcessView(_Answer):
     pid: int | None
     exit_code: int | None
     signal: str | None
-    ended_s: float | None
-    """Seconds from the scenario's beginning to the end of the process, by the service's clock."""
+    lived_s: float | None
+    """Seconds from the fork to the end of the process, by its parent's clock."""
     cpu_s: float | None
     max_rss_bytes: int | None
 

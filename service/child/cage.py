@@ -88,8 +88,11 @@ def _unbuffer_c_streams() -> None:
 def flush_streams() -> None:
     """Write out what Python's original streams still hold, so that it reaches the file that is collected."""
     for stream in (sys.__stdout__, sys.__stderr__):
-        if stream is not None:
-            stream.flush()
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):  # the scenario closed it, or what is behind it
+            pass
 
 
 def about() -> Dict[str, Any]:

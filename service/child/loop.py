@@ -62,14 +62,12 @@ class _Link:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self._sending = _thread.allocate_lock()
         self._frames = wire.FrameBuffer()
 
     def send(self, data: bytes) -> None:
         """Send encoded frames; blocks while the service does not read."""
-        with self._sending:
-            while data:
-                data = data[os.write(self.descriptor, data) :]
+        while data:
+            data = data[os.write(self.descriptor, data) :]
 
     def receive(self) -> List[wire.Frame]:
         """Return the frames of the next read.
@@ -80,7 +78,7 @@ class _Link:
         data = os.read(self.descriptor, _RECEIVE_BYTES)
         if not data:
             raise EOFError
-        return self._frames.feed(data)
+        return list(self._frames.feed(data))
 
 
 _READY = wire.encode({"type": "ready", "protocol": wire.PROTOCOL})
@@ -100,18 +98,22 @@ class Job:
         self._recorder = Recorder(order["max_output_bytes"])
         self._lab = Lab(self._recorder, order["timeout_s"])
         self._streams = Stream(self._recorder, 1), Stream(self._recorder, 2)
+        self._shipping = _thread.allocate_lock()  # held from a drain to the end of its send, so that nothing overtakes
+        self._show_thread_error = threading.excepthook
         self._returned: Optional[Dict[str, Any]] = None
+        self._ending: Optional[Dict[str, Any]] = None
 
     def serve(self, link_descriptor: int) -> None:
         """Serve the job; returns when the process should end."""
         link = self._link = _Link(link_descriptor)
         sys.stdout, sys.stderr = self._streams
         threading.excepthook = self._note_thread_error
+        os.register_at_fork(after_in_child=self._leave_to_itself)
         try:
             module = self._module or load(self._order["scenario"], self._order["source"])
             self._params = module.Params(**{name: _as_param(value) for name, value in self._order["params"].items()})
             self._outcomes = module.outcomes(self._params)
-        except Exception as exc:  # noqa: BLE001  whatever a third party's file raises is that job's answer
+        except BaseException as exc:  # noqa: BLE001  whatever a third party's file raises is that job's answer
             link.send(_READY + wire.encode(_error(exc)))
             return
         gc.enable()
@@ -119,14 +121,22 @@ class Job:
         link.send(_READY + b'{"type":"started","active_threads":%d}\n' % threading.active_count())
         _thread.start_new_thread(self._ship, ())
         report = self._run(module)
-        unsent = self._drained() + report
         if threading.active_count() > 1:  # the end of the process may be long in coming: tell what is known
-            link.send(unsent)
-            unsent = b""
+            self._send_news(report)
+            report = b""
         threading._shutdown()  # type: ignore[attr-defined]  # as Py_FinalizeEx does: joins all that are no daemons
-        link.send(unsent + self._end(module))
+        report += self._end(module)
+        self._shipping.acquire()  # for good: nothing follows `bye`
+        link.send(self._news(last=True) + report + self._bye())
 
-    def _drained(self, last: bool = False) -> bytes:
+    def _send_news(self, then: bytes = b"") -> bool:
+        """Send what the recorder has, and then a frame; return whether there was anything."""
+        with self._shipping:
+            data = self._news() + then
+            self._link.send(data)
+        return bool(data)
+
+    def _news(self, last: bool = False) -> bytes:
         return b"".join([wire.encode(frame) for frame in self._recorder.drain(last)])
 
     def _run(self, module: ModuleType) -> bytes:
@@ -144,30 +154,44 @@ class Job:
                 "switch_interval_s": sys.getswitchinterval(),
                 **_judged(returned, self._outcomes, module),
             }
-            data = wire.encode(report)
+            data = _checked(report)
         except BaseException as exc:  # noqa: BLE001  SystemExit and KeyboardInterrupt are the scenario's own, too
             return wire.encode(_error(exc))
         self._returned = returned
         return data
 
     def _end(self, module: ModuleType) -> bytes:
-        """Do what an interpreter does after it joined its threads, and return the last frames."""
-        bye: Dict[str, Any] = {"type": "bye"}
+        """Do what an interpreter does after it joined its threads; return an error frame if an ending failed."""
         failed = b""
         if self._returned is not None and self._lab.endings:
             try:
                 for ending in reversed(self._lab.endings):  # the order of atexit
                     self._returned.update(ending())
-                bye["ending"] = _judged(self._returned, self._outcomes, module)
-                wire.encode(bye)
-            except Exception as exc:  # noqa: BLE001  as in `run`: the scenario's fault, told in its answer
-                bye.pop("ending", None)
+                self._ending = _judged(self._returned, self._outcomes, module)
+                _checked({"type": "bye", "ending": self._ending})
+            except BaseException as exc:  # noqa: BLE001  as in `_run`: the scenario's fault, told in its answer
+                self._ending = None
                 failed = wire.encode(_error(exc))
-        atexit._run_exitfuncs()
+        try:
+            atexit._run_exitfuncs()
+        except BaseException:  # noqa: BLE001  CPython 3.9 raises the last callback's exception again; a script prints it
+            traceback.print_exc()
         cage.flush_streams()
-        rest = self._drained(last=True)
-        bye.update(ended_ns=self._recorder.now_ns(), warnings=self._lab.warnings, dropped=self._recorder.dropped)
-        return failed + rest + wire.encode(bye)
+        return failed
+
+    def _bye(self) -> bytes:
+        bye = {
+            "type": "bye",
+            "ended_ns": self._recorder.now_ns(),
+            "warnings": self._lab.warnings,
+            "dropped": self._recorder.dropped,
+        }
+        return wire.encode(bye if self._ending is None else {**bye, "ending": self._ending})
+
+    def _leave_to_itself(self) -> None:
+        """In a process that the scenario forks: what it prints is collected as C's output is; the link is not its."""
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+        os.close(self._link.descriptor)
 
     def _ship(self) -> None:
         """Send what is new and obey the service, until the process ends. Runs on a raw thread."""
@@ -178,18 +202,16 @@ class Job:
             try:
                 if poll.poll(pause_ms) and any(frame["type"] == "cancel" for frame in self._link.receive()):
                     self._lab.cancel()
-                news = self._drained()
-                self._link.send(news)
-                pause_ms = _SHIP_EVERY_MS if news else min(2 * pause_ms, _SHIP_IDLE_MS)
+                pause_ms = _SHIP_EVERY_MS if self._send_news() else min(2 * pause_ms, _SHIP_IDLE_MS)
             except (OSError, EOFError):  # nobody is left to serve
                 os.killpg(0, signal.SIGKILL)
 
     def _note_thread_error(self, args: Any) -> None:
         """Take the place of `threading.excepthook`: print as it does, and say it in the answer."""
-        if args.exc_type is not Cancelled:
+        if not issubclass(args.exc_type, (Cancelled, SystemExit)):  # of the latter `threading` says nothing, either
             name = args.thread.name if args.thread else "a thread"
-            self._lab.warn(f"{name} ended with {args.exc_type.__name__}: {args.exc_value}")
-            threading.__excepthook__(args)
+            self._lab.warn(f"{name} ended with {args.exc_type.__name__}: {_said(args.exc_value)}")
+            self._show_thread_error(args)
 
 
 def _as_param(value: Any) -> Any:
@@ -213,10 +235,30 @@ def _error(exc: BaseException) -> wire.Frame:
     return {
         "type": "error",
         "error": type(exc).__name__,
-        "message": str(exc),
+        "message": _said(exc),
         "cancelled": isinstance(exc, Cancelled),
         "traceback": "".join(traceback.format_exception(type(exc), exc, _own_part(exc))),
     }
+
+
+def _said(exc: Optional[BaseException]) -> str:
+    """The exception's text, if it can give one."""
+    try:
+        return str(exc)
+    except Exception:  # noqa: BLE001  its own __str__ is the scenario's code
+        return "(its text could not be made)"
+
+
+def _checked(frame: wire.Frame) -> bytes:
+    """The frame as a line.
+
+    Raises:
+        ValueError, TypeError: it is no JSON, or too long to be sent.
+    """
+    data = wire.encode(frame)
+    if len(data) > wire.MAX_FRAME_BYTES:
+        raise ValueError(f"The result is {len(data)} bytes long; it can have {wire.MAX_FRAME_BYTES}.")
+    return data
 
 
 def _own_part(exc: BaseException) -> Any:

@@ -25,6 +25,8 @@ __all__ = ["Recorder", "Stream", "ThreadLog"]
 _MAX_LINE = 16_384  # characters: a longer line without an end is cut here, so that nothing grows without bound
 _READ_BYTES = 65_536  # one read of what C code printed
 _NATIVE = 1  # in a child, the file that collects what is written to 1 and 2
+_MAX_READS = 64  # reads in one drain (4 MiB): the shipper has other things to do, too
+_MAX_PENDING = 50_000  # prints of one thread that wait for a drain: more than that and they come too fast to keep
 
 _RUSAGE_THREAD: Optional[int] = getattr(resource, "RUSAGE_THREAD", None)  # Linux only
 
@@ -32,10 +34,11 @@ _RUSAGE_THREAD: Optional[int] = getattr(resource, "RUSAGE_THREAD", None)  # Linu
 class ThreadLog:
     """One thread's own list of stamped facts. Only its thread appends; only the drain cuts."""
 
-    __slots__ = ("facts", "line", "line_ns", "name")
+    __slots__ = ("dropped", "facts", "line", "line_ns", "name")
 
     def __init__(self, name: Optional[str]) -> None:
         self.name = name
+        self.dropped = 0  # lines that the thread itself threw away
         self.facts: List[Tuple[int, str, Any]] = []
         self.line = ""  # guarded by Recorder._draining
         self.line_ns = 0  # guarded by Recorder._draining
@@ -45,14 +48,15 @@ class Recorder:
     """All the logs of one job, and the moment from which they count.
 
     Args:
-        max_output_bytes: how much printed text is kept; the rest is counted in `dropped`.
+        max_output_bytes: how much printed text is kept; of the rest only the lines are counted.
     """
 
     def __init__(self, max_output_bytes: int) -> None:
-        self.dropped = 0
         self._room = max_output_bytes
+        self._full = False  # set once, by anybody: what comes later is only counted, so that nothing kept has holes
+        self._dropped = 0  # guarded by _draining
         self._logs: List[ThreadLog] = []
-        self._by_ident: Dict[int, ThreadLog] = {}
+        self._own = threading.local()  # `log`: idents are used again, so a thread's log hangs on the thread itself
         self._draining = _thread.allocate_lock()
         self._native_log = ThreadLog(None)
         self._native_read = 0  # bytes, guarded by _draining
@@ -74,8 +78,7 @@ class Recorder:
 
         The count taken here makes the peak exact: `active_count()` grows only when a thread begins.
         """
-        log = ThreadLog(thread.name)
-        self._by_ident[_thread.get_ident()] = log
+        log = self._own.log = ThreadLog(thread.name)
         self._logs.append(log)
         facts = {
             "daemon": thread.daemon,
@@ -89,24 +92,33 @@ class Recorder:
 
     def close(self, log: ThreadLog) -> None:
         """Stamp the end of the calling thread."""
-        log.facts.append((time.perf_counter_ns(), "end", {"usage": _usage()}))
+        log.facts.append((time.perf_counter_ns(), "end", {"ident": _thread.get_ident(), "usage": _usage()}))
 
     def write(self, text: str) -> None:
         """Keep what the calling thread prints."""
-        log = self._by_ident.get(_thread.get_ident())
-        if log is None:
+        try:
+            log = self._own.log
+        except AttributeError:
             log = self._adopt()
-        log.facts.append((time.perf_counter_ns(), "write", text))
+        if self._full or len(log.facts) > _MAX_PENDING:
+            self._full = True
+            log.dropped += text.count("\n")
+        else:
+            log.facts.append((time.perf_counter_ns(), "write", text))
 
     def _adopt(self) -> ThreadLog:
         """A log for a thread that did not come from the lab: the main thread, or one of a library's."""
-        ident = _thread.get_ident()
         known = {thread.ident: thread.name for thread in threading.enumerate()}
-        log = self._by_ident[ident] = ThreadLog(known.get(ident))
+        log = self._own.log = ThreadLog(known.get(_thread.get_ident()))
         self._logs.append(log)
         return log
 
     # -- on whoever ships
+
+    @property
+    def dropped(self) -> int:
+        """How many lines were not kept."""
+        return self._dropped + sum(log.dropped for log in list(self._logs))
 
     def drain(self, last: bool = False) -> List[wire.Frame]:
         """Cut what has come since the last drain and return it as frames, oldest first.
@@ -159,15 +171,16 @@ class Recorder:
     def _keep_line(self, log: ThreadLog, line: str, lines: List[Any]) -> None:
         size = len(line.encode("utf-8", "replace")) + 1  # the line end is output too
         if size > self._room:
-            self._room = 0  # what comes later is dropped as well, so that the kept output has no holes
-            self.dropped += 1
+            self._room = 0
+            self._full = True
+            self._dropped += 1
             return
         self._room -= size
         lines.append((log.line_ns, log.name, line))
 
     def _read_native(self, lines: List[Any]) -> None:
         """Take in what was written to the standard descriptors, past Python's own streams."""
-        while True:
+        for _ in range(_MAX_READS):
             try:
                 data = os.pread(_NATIVE, _READ_BYTES, self._native_read)
             except OSError:  # the scenario closed it, or put something else there
@@ -197,6 +210,11 @@ class Stream(io.TextIOBase):
     def writable(self) -> bool:
         """Always true."""
         return True
+
+    @property
+    def buffer(self) -> io.FileIO:
+        """For bytes: they go to the real descriptor."""
+        return io.FileIO(self._descriptor, "w", closefd=False)
 
     def fileno(self) -> int:
         """The real descriptor: what is written there is collected as output from C."""

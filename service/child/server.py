@@ -24,6 +24,7 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 from types import ModuleType
 from typing import Any, Dict, List, Tuple
@@ -43,6 +44,7 @@ class _Child:
         self.job = job
         self.status = status
         self.folder = folder
+        self.begun = time.monotonic()
 
 
 class _Server:
@@ -57,7 +59,7 @@ class _Server:
         self._children: Dict[int, _Child] = {}  # by process number
         self._wakeup, self._signalled = os.pipe()
         self._base = os.getcwd()
-        self._highest = self._signalled  # the highest descriptor ever open here
+        self._highest = max(control.fileno(), self._wakeup, self._signalled)  # the highest descriptor ever open here
 
     def serve(self) -> None:
         for end in (self._wakeup, self._signalled):
@@ -78,7 +80,7 @@ class _Server:
     def end(self) -> None:
         """End all children; the service is gone or has said goodbye."""
         for pid in self._children:
-            os.killpg(pid, signal.SIGKILL)
+            _kill_group(pid)
         while self._children:
             self._bury(os.wait4(-1, 0))
         os.chdir(os.sep)
@@ -105,7 +107,7 @@ class _Server:
         error = None
         try:
             self._loaded[frame["digest"]] = loop.load(frame["scenario"], frame["source"])
-        except Exception as exc:  # noqa: BLE001  a child that needs it will say so in its job's answer
+        except BaseException as exc:  # noqa: BLE001  even sys.exit(): a child that needs it says so in its job's answer
             error = f"{type(exc).__name__}: {exc}"
         gc.collect()
         gc.freeze()  # what is loaded now is shared with every child: the collector must not touch those pages
@@ -131,10 +133,13 @@ class _Server:
             return
         if pid == 0:
             self._become_child(job, link, printed)
+        self._children[pid] = _Child(order["job"], status, folder)
         os.close(link)
         os.close(printed)
-        os.setpgid(pid, pid)  # the child does the same: whoever is first, a kill finds the group
-        self._children[pid] = _Child(order["job"], status, folder)
+        try:
+            os.setpgid(pid, pid)  # the child does the same: whoever is first, a kill finds the group
+        except OSError:  # it has a group already, and is another program or gone
+            pass
 
     def _become_child(self, job: loop.Job, link: int, printed: int) -> None:
         """Never returns: the process ends here, whatever happens."""
@@ -154,7 +159,7 @@ class _Server:
     def _kill(self, job: str) -> None:
         for pid, child in self._children.items():
             if child.job == job:
-                os.killpg(pid, signal.SIGKILL)
+                _kill_group(pid)
                 return
 
     def _reap(self) -> None:
@@ -166,7 +171,7 @@ class _Server:
             dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if dead is None:
                 return
-            _kill_rest(dead.si_pid)
+            _kill_group(dead.si_pid)
             self._bury(os.wait4(dead.si_pid, 0))
 
     def _bury(self, ended: Tuple[int, int, Any]) -> None:
@@ -180,6 +185,7 @@ class _Server:
                 "pid": pid,
                 "code": None if signal_number else os.WEXITSTATUS(status),
                 "signal": signal_number,
+                "lived_s": time.monotonic() - child.begun,
                 "cpu_s": used.ru_utime + used.ru_stime,
                 "max_rss_bytes": used.ru_maxrss * 1024,  # Linux counts in KiB
             },
@@ -221,12 +227,13 @@ def _report(status: int, frame: wire.Frame) -> None:
         pass  # the service no longer listens
 
 
-def _kill_rest(pid: int) -> None:
-    """End what a dead child left running in its process group; its number is not free until it is reaped."""
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass  # it died before it had a group
+def _kill_group(pid: int) -> None:
+    """End a child that is not reaped yet, and what it left in its group: until then both numbers are its own."""
+    for kill in (os.killpg, os.kill):  # itself, too: it may have moved to another group
+        try:
+            kill(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
 
 
 def _remove_tree(folder: str) -> None:

@@ -8,6 +8,7 @@ Up, on a job's own socket, in this order (a `?` may be absent, a `*` may come an
     ready      protocol                                     the child is up and has read its order
     started    active_threads                               the scenario begins; every `_ns` counts from here
     events*    events: [[at_ns, thread, kind, facts], ...]  what threads stamped: kinds `start` and `end`
+                                                            (facts hold `ident`, by which an end finds its start)
     output*    lines: [[at_ns, thread, text], ...]          what was printed; thread is null for output from C
     result     outcome, grade, meaning, values, wall_ns, cpu_ns, active_threads, switch_interval_s
     error      error, message, traceback                    instead of `result`: the scenario raised
@@ -22,9 +23,9 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterator
 
-__all__ = ["MAX_FRAME_BYTES", "PROTOCOL", "BadFrame", "Frame", "FrameBuffer", "decode", "encode"]
+__all__ = ["MAX_FRAME_BYTES", "PROTOCOL", "BadFrame", "Frame", "FrameBuffer", "decode", "encode", "text", "whole"]
 
 PROTOCOL = 1
 
@@ -34,7 +35,10 @@ Frame = Dict[str, Any]
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
-_LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+# An escape that `encode` never writes: behind an odd number of backslashes, or it would be text about an escape.
+_SURROGATE = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89a-fA-F]")
+
+_LARGEST = 2**63 - 1  # nanoseconds of three centuries; a larger number on the link is nonsense
 
 
 class BadFrame(ValueError):
@@ -55,12 +59,12 @@ def decode(line: bytes) -> Frame:
     """Return the frame that a line holds.
 
     Raises:
-        BadFrame: the line is no JSON object with a `type`, or holds text that cannot be written as UTF-8.
+        BadFrame: the line is no JSON object with a `type`, or holds a text or a number that `encode` never writes.
     """
-    if _LONE_SURROGATE.search(line):
+    if _SURROGATE.search(line):
         raise BadFrame("a frame holds an escaped surrogate, which `encode` never writes")
     try:
-        frame = json.loads(line, parse_constant=_refuse)
+        frame = json.loads(line.decode("utf-8"), parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError) as exc:
         raise BadFrame(f"not JSON: {exc}: {line[:80]!r}") from exc
     if not isinstance(frame, dict) or not isinstance(frame.get("type"), str):
@@ -72,6 +76,35 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"{digits} is too large")
+    return number
+
+
+def whole(value: Any) -> int:
+    """Return a whole number that came over the link, for whoever does not trust the other end.
+
+    Raises:
+        BadFrame: it is none, or too large to mean anything.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not -_LARGEST <= value <= _LARGEST:
+        raise BadFrame(f"not a whole number: {value!r:.80}")
+    return value
+
+
+def text(value: Any) -> str:
+    """Return a text that came over the link.
+
+    Raises:
+        BadFrame: it is none.
+    """
+    if not isinstance(value, str):
+        raise BadFrame(f"not a text: {value!r:.80}")
+    return value
+
+
 class FrameBuffer:
     """Cuts a stream of bytes into frames, however the bytes were dealt out.
 
@@ -81,14 +114,19 @@ class FrameBuffer:
     def __init__(self) -> None:
         self._rest = b""
 
-    def feed(self, data: bytes) -> List[Frame]:
-        """Return the frames that `data` completes, in order.
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Yield the frames that `data` completes, in order: those before a bad one, too.
 
         Raises:
             BadFrame: a line is no frame, or no line end comes within `MAX_FRAME_BYTES`.
         """
-        *lines, rest = (self._rest + data).split(b"\n")
-        if len(rest) > MAX_FRAME_BYTES:
-            raise BadFrame(f"no line end within {MAX_FRAME_BYTES} bytes")
-        self._rest = rest
-        return [decode(line) for line in lines]
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            _check_length(line)
+            yield decode(line)
+        _check_length(self._rest)
+
+
+def _check_length(line: bytes) -> None:
+    if len(line) > MAX_FRAME_BYTES:
+        raise BadFrame(f"no line end within {MAX_FRAME_BYTES} bytes")

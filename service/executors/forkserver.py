@@ -65,11 +65,10 @@ class Child:
         with contextlib.suppress(OSError):
             self.link.sendall(wire.encode(frame))
 
-    def receive(self) -> list[wire.Frame] | None:
+    def receive(self) -> Iterable[wire.Frame] | None:
         """Return the frames of the next read, or None when the child's end is closed.
 
-        Raises:
-            BadFrame: what came is no frame.
+        Going through them raises BadFrame where what came is no frame.
         """
         try:
             data = self.link.recv(_RECEIVE_BYTES)
@@ -119,7 +118,7 @@ class ForkServer:
         self._frames = wire.FrameBuffer()
         try:
             self._greet(preloads, time.monotonic() + startup_timeout_s)
-        except (OSError, wire.BadFrame, ForkServerDied) as exc:
+        except (OSError, KeyError, TypeError, wire.BadFrame, ForkServerDied) as exc:
             self.close()
             raise ForkServerDied(f"The fork server of {executable} did not come up: {exc}") from exc
 
@@ -228,14 +227,21 @@ class ForkServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def process_end(exited: wire.Frame, ended_s: float | None) -> ProcessEnd:
+def process_end(exited: wire.Frame) -> ProcessEnd:
     """Return the fork server's word on a child's end in the terms of an answer."""
     number = exited.get("signal")
     return ProcessEnd(
         pid=exited.get("pid"),
         exit_code=exited.get("code"),
-        signal=None if number is None else signal.Signals(number).name,
-        ended_s=ended_s,
+        signal=None if number is None else _signal_name(number),
+        lived_s=exited.get("lived_s"),
         cpu_s=exited.get("cpu_s"),
         max_rss_bytes=exited.get("max_rss_bytes"),
     )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"SIG{number}"

@@ -120,9 +120,18 @@ class LocalExecutor(JobExecutor):
         try:
             with server.fork(order) as child, cancel.waking(lambda: os.write(wake, b"!")):
                 return _Conversation(order, child, server, woken, self._limits).hold()
+        except ForkServerDied:
+            self._replace(server)  # its process may not have been reaped yet: the next job must not get it again
+            raise
         finally:
             os.close(woken)
             os.close(wake)
+
+    def _replace(self, dead: ForkServer) -> None:
+        with self._starting:
+            if self._server is dead:
+                self._server = None
+        dead.close()
 
     def close(self) -> None:
         """End the fork server and all its children."""
@@ -217,14 +226,13 @@ class _Conversation:
     def _report(self, exited: wire.Frame) -> Report:
         if "error" in exited:
             raise ForkFailed(exited["error"])
-        ended = time.monotonic()
         self._child.link.setblocking(False)  # whoever could still write was killed with the group
         with contextlib.suppress(BlockingIOError):
             while self._open:
                 self._listen()
         self._note_late_start()
         ending = Ending(
-            process=process_end(exited, None if self._started is None else ended - self._started),
+            process=process_end(exited),
             startup_s=None if self._started is None else self._started - self._begun,
             stopped=self._stopped,
             killed=self._pressure is _Pressure.KILLED and self._broken is None,

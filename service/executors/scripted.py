@@ -77,7 +77,7 @@ class ScriptedExecutor(JobExecutor):
         for frame in self._script(order)[: 2 if stopped else None]:
             transcript.add(frame)
         ending = Ending(
-            process=ProcessEnd(pid=None, exit_code=0, signal=None, ended_s=0.001, cpu_s=None, max_rss_bytes=None),
+            process=ProcessEnd(pid=None, exit_code=0, signal=None, lived_s=0.001, cpu_s=None, max_rss_bytes=None),
             startup_s=0.001,
             stopped=stopped,
         )

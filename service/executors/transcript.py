@@ -9,16 +9,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from service.child.wire import PROTOCOL, BadFrame, Frame
+from service.child.wire import PROTOCOL, BadFrame, Frame, text, whole
 from service.events import Event, Timeline
 from service.jobs import Failure, JobState, OutputLine, ProcessEnd, Report, Result, Timings
 
 __all__ = ["Ending", "Transcript"]
 
 _NS = 1e9
+_MAX_DEPTH = 64  # of the values of a result: far more than a reader can follow, far less than what JSON writers can
+
+# What may follow on each frame that moves the story on; `events` and `output` come in between.
+_NEXT = {
+    "": {"ready"},
+    "ready": {"started", "error"},
+    "started": {"events", "output", "result", "error"},
+    "result": {"events", "output", "error", "bye"},
+    "error": {"events", "output", "bye"},
+    "bye": set[str](),
+}
+
 _GRADES = ("acceptable", "interesting", "forbidden")
 
-_STUCK = "The job had to be killed: it had not ended when its time was up."
+_STUCK = "It had not ended when its time was up, and had to be killed."
+_LATE = "It had not ended when its time was up, and then stopped itself."
 _CANCELLED = "The job was cancelled before it ended; what it had recorded until then is here."
 _NOT_ENDED = "The job ended without an outcome; what it had recorded until then is here."
 
@@ -48,9 +61,8 @@ class Transcript:
     """
 
     def __init__(self, max_output_bytes: int) -> None:
-        self.started = False
         self._room = max_output_bytes
-        self._ready = False
+        self._last = ""  # the last frame that moved the story on
         self._timeline = Timeline()
         self._output: list[OutputLine] = []
         self._before: int | None = None
@@ -58,67 +70,74 @@ class Transcript:
         self._error: Frame | None = None
         self._bye: Frame | None = None
 
+    @property
+    def started(self) -> bool:
+        """Whether the scenario began."""
+        return self._before is not None
+
     def add(self, frame: Frame) -> None:
-        """Take in the next frame.
+        """Take in the next frame; one that is refused leaves nothing behind but what came whole before its fault.
 
         Raises:
             BadFrame: it is not one that may come now, or not of its shape.
         """
-        take = {
-            "ready": self._take_ready,
-            "started": self._take_started,
-            "events": self._take_events,
-            "output": self._take_output,
-            "result": self._take_result,
-            "error": self._take_error,
-            "bye": self._take_bye,
-        }.get(frame["type"])
-        if take is None or not (self._ready or frame["type"] == "ready"):
-            raise BadFrame(f"unexpected frame {frame['type']!r}")
+        kind = frame["type"]
+        if kind not in _NEXT[self._last]:
+            raise BadFrame(f"unexpected frame {kind!r:.40} after {self._last or 'nothing'!r}")
         try:
-            take(frame)
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as exc:
-            raise BadFrame(f"bad {frame['type']!r} frame: {type(exc).__name__}: {exc}") from exc
+            {
+                "ready": self._take_ready,
+                "started": self._take_started,
+                "events": self._take_events,
+                "output": self._take_output,
+                "result": self._take_result,
+                "error": self._take_error,
+                "bye": self._take_bye,
+            }[kind](frame)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as exc:
+            raise BadFrame(f"bad {kind!r} frame: {type(exc).__name__}: {exc}") from exc
+        if kind in _NEXT:
+            self._last = kind
 
     def _take_ready(self, frame: Frame) -> None:
         if frame["protocol"] != PROTOCOL:
             raise BadFrame(f"the child speaks protocol {frame['protocol']!r}, the service {PROTOCOL}")
-        self._ready = True
 
     def _take_started(self, frame: Frame) -> None:
-        self._before = int(frame["active_threads"])
-        self.started = True
+        self._before = whole(frame["active_threads"])
 
     def _take_events(self, frame: Frame) -> None:
         for at_ns, thread, kind, facts in frame["events"]:
-            self._timeline.add(Event(int(at_ns), str(thread), kind, facts))
+            self._timeline.add(Event(whole(at_ns), text(thread), kind, facts))
 
     def _take_output(self, frame: Frame) -> None:
         for at_ns, thread, line in frame["lines"]:
-            self._room -= len(line) + 1
+            self._room -= len(text(line)) + 1
             if self._room < 0:
                 raise BadFrame("more output than its order allows")
-            self._output.append(OutputLine(at_s=int(at_ns) / _NS, thread=_name(thread), line=str(line)))
+            printer = None if thread is None else text(thread)
+            self._output.append(OutputLine(at_s=whole(at_ns) / _NS, thread=printer, line=line))
 
     def _take_result(self, frame: Frame) -> None:
         self._result = {
-            "active_threads": int(frame["active_threads"]),
-            "wall_s": int(frame["wall_ns"]) / _NS,
-            "cpu_s": int(frame["cpu_ns"]) / _NS,
-            "switch_interval_s": float(frame["switch_interval_s"]),
+            "active_threads": whole(frame["active_threads"]),
+            "wall_s": whole(frame["wall_ns"]) / _NS,
+            "cpu_s": whole(frame["cpu_ns"]) / _NS,
+            "switch_interval_s": _number(frame["switch_interval_s"]),
             **_observed(frame),
         }
 
     def _take_error(self, frame: Frame) -> None:
         self._error = {
             "cancelled": bool(frame["cancelled"]),
-            **{name: str(frame[name]) for name in ("error", "message", "traceback")},
+            **{name: text(frame[name]) for name in ("error", "message", "traceback")},
         }
 
     def _take_bye(self, frame: Frame) -> None:
-        self._bye = {"warnings": [str(text) for text in frame["warnings"]], "dropped": int(frame["dropped"])}
-        if self._result is not None and "ending" in frame:
-            self._result.update(_observed(frame["ending"]))
+        ending = _observed(frame["ending"]) if "ending" in frame else {}
+        self._bye = {"warnings": list(map(text, _list(frame["warnings"]))), "dropped": whole(frame["dropped"])}
+        if self._result is not None:
+            self._result.update(ending)
 
     def report(self, ending: Ending, python: dict[str, Any] | None, machine: dict[str, Any] | None) -> Report:
         """Return what the run showed, given how it ended."""
@@ -129,20 +148,22 @@ class Transcript:
         return Report(status, result, self._failure(status, ending), python, machine)
 
     def _status(self, ending: Ending) -> JobState:
+        if ending.broken:
+            return JobState.LOST
         if self._error is not None and not self._error["cancelled"]:
             return JobState.FAILED
         if ending.stopped is not None and (ending.killed or self._result is None):
             return ending.stopped
         if self._error is not None:  # the scenario noticed its deadline before the service did
             return JobState.TIMED_OUT
-        if ending.broken or self._bye is None or self._result is None:
+        if self._bye is None or self._result is None:
             return JobState.LOST
         return JobState.SUCCEEDED
 
     def _make_result(self, status: JobState, ending: Ending) -> Result:
         returned = self._result or {}
         bye = self._bye or {"warnings": [], "dropped": None}
-        outcome, grade, meaning = self._outcome(status)
+        outcome, grade, meaning = self._outcome(status, ending)
         return Result(
             outcome=outcome,
             grade=grade,
@@ -162,11 +183,11 @@ class Transcript:
             warnings=bye["warnings"],
         )
 
-    def _outcome(self, status: JobState) -> tuple[str | None, Any, str]:
+    def _outcome(self, status: JobState, ending: Ending) -> tuple[str | None, Any, str]:
         if status is JobState.SUCCEEDED and self._result is not None:
             return self._result["outcome"], self._result["grade"], self._result["meaning"]
         if status is JobState.TIMED_OUT:
-            return "stuck", "interesting", _STUCK
+            return "stuck", "interesting", _STUCK if ending.killed else _LATE
         return None, None, _CANCELLED if status is JobState.CANCELLED else _NOT_ENDED
 
     def _failure(self, status: JobState, ending: Ending) -> Failure | None:
@@ -186,16 +207,33 @@ def _observed(frame: Frame) -> Frame:
     values = frame["values"]
     if frame["grade"] not in _GRADES or not isinstance(values, dict):
         raise BadFrame(f"no outcome: {frame!r:.200}")
+    _check_depth(values, _MAX_DEPTH)
     return {
-        "outcome": str(frame["outcome"]),
+        "outcome": text(frame["outcome"]),
         "grade": frame["grade"],
-        "meaning": str(frame["meaning"]),
+        "meaning": text(frame["meaning"]),
         "values": values,
     }
 
 
-def _name(thread: object) -> str | None:
-    return None if thread is None else str(thread)
+def _check_depth(value: Any, left: int) -> None:
+    if left == 0:
+        raise BadFrame(f"values nested deeper than {_MAX_DEPTH}")
+    if isinstance(value, (dict, list)):
+        for member in value.values() if isinstance(value, dict) else value:
+            _check_depth(member, left - 1)
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, (int, float)):
+        raise BadFrame(f"not a number: {value!r:.80}")
+    return float(value)
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise BadFrame(f"not a list: {value!r:.80}")
+    return value
 
 
 def _death(process: ProcessEnd) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from service.errors import IdempotencyConflict, IllegalMove, JobNotFound, ThreadlabError
+from service.errors import IdempotencyConflict, IllegalMove, JobNotFound, StoreUnavailable, ThreadlabError
 from service.jobs import FINAL, Job, JobState
 from service.stores.base import Added, Idempotency, JobQuery, JobStore
 
@@ -24,6 +24,7 @@ class MemoryStore(JobStore):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._closed = False  # guarded by _lock
         self._jobs: dict[str, Job] = {}  # guarded by _lock
         self._keys: dict[str, tuple[str, str]] = {}  # key -> (fingerprint, job id); guarded by _lock
 
@@ -82,7 +83,9 @@ class MemoryStore(JobStore):
             return sorted((job for job in self._jobs.values() if job.status not in FINAL), key=lambda job: job.id)
 
     def close(self) -> None:
-        """Nothing has to be closed."""
+        """Take no more writes."""
+        with self._lock:
+            self._closed = True
 
     def _find(self, job_id: str) -> Job:
         try:
@@ -94,6 +97,8 @@ class MemoryStore(JobStore):
         done: Future[T] = Future()
         try:
             with self._lock:
+                if self._closed:
+                    raise StoreUnavailable("The store is closed.")
                 value = change()
         except ThreadlabError as exc:
             done.set_exception(exc)

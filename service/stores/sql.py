@@ -25,7 +25,7 @@ from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from service.errors import IdempotencyConflict, IllegalMove, JobNotFound, StoreUnavailable, ThreadlabError
 from service.jobs import FINAL, Job, JobState
@@ -89,7 +89,10 @@ class SqlStore(JobStore):
     """
 
     def __init__(self, url: str) -> None:
-        self._engine = sa.create_engine(url)
+        with _translated(f"open {url}"):
+            self._engine = sa.create_engine(url)
+        if self._engine.url.database in (None, "", ":memory:"):  # each of our connections would see another one
+            raise StoreUnavailable(f"{url} names no file: use sqlite:///FILE, or memory: to keep nothing.")
         sa.event.listen(self._engine, "connect", _set_pragmas)
         self._writes: queue.SimpleQueue[_Write[Any] | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_all, name="store-writer", daemon=True)
@@ -173,9 +176,14 @@ class SqlStore(JobStore):
             with _translated("write"), self._engine.begin() as connection:
                 for write in batch:
                     write.carry_out(connection)
-        except StoreUnavailable as exc:
+        except Exception as exc:  # noqa: BLE001  whatever it is, the writer goes on: others wait for it
+            if len(batch) > 1 and not isinstance(exc.__cause__, OperationalError):
+                for write in batch:  # one of them cannot be done: let it fail alone
+                    self._commit([write])
+                return
+            refusal = exc if isinstance(exc, StoreUnavailable) else _unfit(exc)
             for write in batch:
-                write.done.set_exception(exc)
+                write.done.set_exception(refusal)
         else:
             for write in batch:
                 write.tell()
@@ -189,9 +197,11 @@ class _Write(Generic[T]):
         self._value: T
         self._refusal: ThreadlabError | None = None
         self.done: Future[T] = Future()
+        self.done.set_running_or_notify_cancel()  # whoever gives up waiting does not take the write back
 
     def carry_out(self, connection: Connection) -> None:
         """Make the change; a refusal is this write's own and leaves the others of the transaction alone."""
+        self._refusal = None
         try:
             self._value = self._change(connection)
         except ThreadlabError as exc:
@@ -263,6 +273,12 @@ def _set_pragmas(connection: Any, _: object) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_BUSY_TIMEOUT_MS}"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _unfit(exc: Exception) -> StoreUnavailable:
+    refusal = StoreUnavailable(f"The database cannot hold this: {type(exc).__name__}: {exc}")
+    refusal.__cause__ = exc
+    return refusal
 
 
 @contextmanager

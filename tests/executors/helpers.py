@@ -1,0 +1,121 @@
+"""Small scenarios from source text, and what the tests of executors need to run them."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import textwrap
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.executors.base import Cancel, JobExecutor, Order
+from service.executors.local import LocalLimits
+from service.jobs import OutputLine, Report, Result
+
+__all__ = ["LIMITS", "Running", "lines", "make_order", "process_lives", "result_of", "running", "write_scenario"]
+
+LIMITS = LocalLimits(
+    startup_timeout_s=20.0,
+    cancel_grace_s=0.05,
+    kill_timeout_s=10.0,
+    memory_bytes=6 * 1024**3,
+    open_files=128,
+    file_bytes=16 * 1024**2,
+)
+
+_TEMPLATE = """\
+import os, sys, threading, time
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Params:
+    threads: int = 2
+    flag: str = ""
+
+def outcomes(params):
+    return {"done": ("acceptable", "It is done."), "late": ("interesting", "It came late.")}
+
+def raise_flag(params):
+    open(params.flag + ".new", "w").write(str(os.getpid()))
+    os.rename(params.flag + ".new", params.flag)
+
+"""
+
+_numbers = itertools.count(1)
+
+
+def write_scenario(run: str, top: str = "") -> str:
+    """Return the source of a scenario.
+
+    Args:
+        run: the body of `run(params, lab)`; without a `return` of its own it ends with the outcome `done`.
+        top: what stands above `run`.
+    """
+    body = textwrap.indent(textwrap.dedent(run).strip("\n"), "    ")
+    return f"{_TEMPLATE}{textwrap.dedent(top)}\ndef run(params, lab):\n{body}\n    return {{'outcome': 'done'}}\n"
+
+
+def make_order(
+    source: str, *, timeout_s: float = 30.0, max_output_bytes: int = 1_000_000, name: str = "probe", **params: Any
+) -> Order:
+    """Return an order for a source, under a job id that no other order has."""
+    return Order(
+        job_id=f"job_{next(_numbers):06}",
+        scenario=name,
+        digest=hashlib.sha256(source.encode()).hexdigest(),
+        source=source,
+        params={key: str(value) if isinstance(value, Path) else value for key, value in params.items()},
+        timeout_s=timeout_s,
+        max_output_bytes=max_output_bytes,
+    )
+
+
+def result_of(report: Report) -> Result:
+    """Return the result of a run that began."""
+    assert report.result is not None, report.error
+    return report.result
+
+
+def lines(report: Report) -> list[tuple[str | None, str]]:
+    """Return what was printed, each line with the name of its thread."""
+
+    def plain(line: OutputLine) -> tuple[str | None, str]:
+        return line["thread"], line["line"]
+
+    return [plain(line) for line in result_of(report)["output"]]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A job that runs on a thread of its own."""
+
+    cancel: Cancel
+    future: Future[Report]
+
+    def report(self) -> Report:
+        """Return its report when it has ended; raises what `run` raised."""
+        return self.future.result(timeout=60)
+
+
+@contextmanager
+def running(executor: JobExecutor, order: Order) -> Iterator[Running]:
+    """Run an order beside the test; whatever is still running at the end of the block is cancelled."""
+    with ThreadPoolExecutor(1) as pool:
+        job = Running(cancel := Cancel(), pool.submit(executor.run, order, cancel))
+        try:
+            yield job
+        finally:
+            cancel.wish()
+
+
+def process_lives(pid: int) -> bool:
+    """Whether there is such a process; one that has ended and was not waited for does not live."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
