@@ -73,7 +73,7 @@ def executors(catalog: Catalog) -> Iterator[Callable[[str], LocalExecutor]]:
 def run_scenario(catalog: Catalog, executors: Callable[[str], LocalExecutor]) -> Callable[..., Report]:
     """Run a scenario in a child, with some parameters set and the others at their defaults."""
 
-    def run(name: str, python: str = sys.executable, timeout_s: float = 60.0, **params: Any) -> Report:
+    def run(name: str, /, python: str = sys.executable, timeout_s: float = 60.0, **params: Any) -> Report:
         scenario = catalog.get(name)
         given = dataclasses.asdict(scenario.params_type(**params))
         order = Order(f"job_{name}", name, scenario.digest, scenario.source, given, timeout_s, 1_000_000)

@@ -152,7 +152,7 @@ class Transcript:
             return JobState.LOST
         if self._error is not None and not self._error["cancelled"]:
             return JobState.FAILED
-        if ending.stopped is not None and (ending.killed or self._result is None):
+        if ending.stopped is not None and (ending.killed or self._result is None or self._error is not None):
             return ending.stopped
         if self._error is not None:  # the scenario noticed its deadline before the service did
             return JobState.TIMED_OUT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import pytest
@@ -165,5 +165,4 @@ def test_no_line_end_within_the_limit(end: bytes, piece: int) -> None:
     buffer = wire.FrameBuffer()
     pieces = [stream[start : start + piece] for start in range(0, len(stream), piece)]
     with pytest.raises(wire.BadFrame):
-        for part in pieces:
-            feed(buffer, part)
+        list(chain.from_iterable(map(buffer.feed, pieces)))

@@ -1,0 +1,119 @@
+"""The scenario `counter`: the tutorial's Example 4."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from service.jobs import Report
+from service.scenarios import counter
+from service.scenarios.counter import Params
+
+Run = Callable[..., Report]
+
+SHAPES = typing.get_args(typing.get_type_hints(Params)["shape"])
+
+
+def result(report: Report) -> Any:
+    """The result of a job that has one."""
+    assert report.result is not None, report.error
+    return report.result
+
+
+def test_the_default_loses_without_the_lock_on_every_interpreter(run_scenario: Run, every_python: str) -> None:
+    """With nothing but the lock taken away, additions are lost, whatever the interpreter."""
+    runs = (result(run_scenario("counter", every_python, lock=False)) for _ in range(3))
+    seen = next(run for run in runs if run["outcome"] == "lost")
+    counted = seen["values"]
+    assert seen["grade"] == "interesting"
+    assert 400_000 == counted["expected"] == counted["actual"] + counted["lost"]
+    assert counted["lost"] / 400_000 == counted["lost_share"] > 0
+    assert seen["warnings"] == []
+
+
+def test_the_lock_counts_every_addition_on_every_interpreter(run_scenario: Run, every_python: str) -> None:
+    """Under the lock nothing is lost."""
+    seen = result(run_scenario("counter", every_python, iterations=5_000))
+    assert (seen["outcome"], seen["grade"]) == ("exact", "acceptable")
+    assert tuple(seen["values"][name] for name in ("expected", "actual", "lost", "lost_share")) == (
+        20_000,
+        20_000,
+        0,
+        0.0,
+    )
+
+
+def test_where_nothing_can_be_lost_it_says_so_on_every_interpreter(run_scenario: Run, every_python: str) -> None:
+    """The tutorial's addition is explained where the interpreter leaves no gap in it, and only there."""
+    report = run_scenario("counter", every_python, lock=False, shape="augmented", iterations=1_000)
+    seen = result(report)
+    assert report.python is not None
+    major, minor = report.python["version"].split(".")[:2]
+    if report.python["gil"] and (int(major), int(minor)) >= (3, 10):
+        assert ("not_seen", [seen["meaning"]]) == (seen["outcome"], seen["warnings"])
+        for part in ("Not seen", "bpo-29988", "does not guarantee", "try shape function_call"):
+            assert part in seen["meaning"]
+    else:
+        assert seen["warnings"] == []
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_adds_with_and_without_the_lock(run_scenario: Run, shape: str) -> None:
+    """Each shape counts exactly under the lock, and never too much without it."""
+    locked = result(run_scenario("counter", shape=shape, iterations=50))
+    assert (locked["outcome"], locked["values"]["actual"]) == ("exact", 200)
+    unlocked = result(run_scenario("counter", shape=shape, iterations=50, lock=False))
+    assert unlocked["outcome"] in {"lost", "not_seen"}
+    assert 1 <= unlocked["values"]["actual"] <= 200
+    assert counter.SHAPES[shape].code == unlocked["values"]["addition"]
+
+
+def test_a_pause_in_the_gap_loses(run_scenario: Run) -> None:
+    """With a pause between the read and the write a few hundred additions are enough."""
+    runs = (result(run_scenario("counter", shape="yield", iterations=200, lock=False)) for _ in range(10))
+    assert any(run["outcome"] == "lost" for run in runs)
+
+
+def test_one_thread_alone_loses_nothing(run_scenario: Run) -> None:
+    """Without another thread there is nobody to overwrite anything; that is called not seen, never safe."""
+    seen = result(run_scenario("counter", threads=1, iterations=100, lock=False))
+    assert (seen["outcome"], seen["grade"]) == ("not_seen", "acceptable")
+    assert "safe" not in seen["meaning"]
+
+
+@pytest.mark.parametrize(("wished", "used"), [(0.002, 0.002), (None, 0.005)])
+def test_the_switch_interval_is_set_and_told(run_scenario: Run, wished: float | None, used: float) -> None:
+    """The job runs with the switch interval that it asks for, or with the interpreter's own."""
+    report = run_scenario("counter", iterations=1, switch_interval_s=wished)
+    assert report.python is not None
+    assert pytest.approx(used) == report.python["switch_interval_s"]
+
+
+def test_times_are_those_of_the_loop(run_scenario: Run) -> None:
+    """The wall time lies within that of the whole run, and an addition takes its share of it."""
+    seen = result(run_scenario("counter", iterations=1_000))
+    assert 0 < seen["values"]["wall_s"] <= seen["timings"]["wall_s"]
+    assert pytest.approx(seen["values"]["wall_s"] / 4_000) == seen["values"]["per_addition_s"]
+
+
+def test_with_the_lock_a_lost_addition_is_forbidden() -> None:
+    """What the lock must prevent is graded as such."""
+    assert {name: grade for name, (grade, _) in counter.outcomes(Params(lock=True)).items()} == {
+        "exact": "acceptable",
+        "lost": "forbidden",
+    }
+    assert {name: grade for name, (grade, _) in counter.outcomes(Params(lock=False)).items()} == {
+        "lost": "interesting",
+        "not_seen": "acceptable",
+    }
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_sentence_calls_it_safe(shape: Any) -> None:
+    """Nothing seen is never called safe."""
+    for lock in (True, False):
+        for _, meaning in counter.outcomes(Params(shape=shape, lock=lock)).values():
+            assert "safe" not in meaning
