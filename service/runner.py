@@ -205,7 +205,7 @@ class Runner:
             job = entry.job = job.start(self._clock())
             self._queued[job.lane] -= 1
             self._running[job.lane] += 1
-        self._store.move(JobState.QUEUED, job)  # not awaited: what follows on this job is written after it
+        self._store.move(JobState.QUEUED, job, lazily=True)  # what follows on this job is written after it
         report = self._run(job, entry.cancel)
         with self._lock:
             self._running[job.lane] -= 1

@@ -79,8 +79,11 @@ class JobStore(ABC):
         """
 
     @abstractmethod
-    def move(self, before: JobState, job: Job) -> Future[None]:
+    def move(self, before: JobState, job: Job, *, lazily: bool = False) -> Future[None]:
         """Replace a job by what became of it, if it is still in the state `before`: compare and set.
+
+        Args:
+            lazily: nobody waits for this one: it may share the commit of the next write, or come 50 ms late.
 
         The future raises:
             IllegalMove: it is in another state; the text tells the job's story.

@@ -45,7 +45,7 @@ class MemoryStore(JobStore):
         self._jobs[job.id] = job
         return Added(job)
 
-    def move(self, before: JobState, job: Job) -> Future[None]:
+    def move(self, before: JobState, job: Job, *, lazily: bool = False) -> Future[None]:  # noqa: ARG002  never late
         """Replace a job; see the base class."""
         return self._write(lambda: self._move(before, job))
 

@@ -1,6 +1,6 @@
 """Jobs in a database: SQLite, embedded, one file.
 
-    any thread ── add/move/delete ──▶ queue ──▶ writer thread: one transaction for all that waits ──▶ futures
+    any thread ── add/move/delete ──▶ waiting ──▶ writer thread: one transaction for all of them ──▶ futures
     any thread ── get/page/unfinished ──▶ a connection of its own, beside the writer (WAL)
 
 Who uses it: `runner` and `api`, through the seam. SQLAlchemy is known to this file only.
@@ -15,8 +15,8 @@ Source: sqlite.org/pragma.html#pragma_synchronous, sqlite.org/wal.html.
 from __future__ import annotations
 
 import json
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -36,6 +36,7 @@ __all__ = ["SqlStore"]
 T = TypeVar("T")
 
 _MAX_BATCH = 500  # writes in one transaction: keeps a commit under some 50 ms, so that nobody waits long
+_LAZY_S = 0.05  # how late a lazy write can come: what it tells of, nobody was told of before
 _BUSY_TIMEOUT_MS = 5_000  # how long SQLite waits for another process's lock before it says so
 
 _metadata = sa.MetaData()
@@ -94,10 +95,11 @@ class SqlStore(JobStore):
         if self._engine.url.database in (None, "", ":memory:"):  # each of our connections would see another one
             raise StoreUnavailable(f"{url} names no file: use sqlite:///FILE, or memory: to keep nothing.")
         sa.event.listen(self._engine, "connect", _set_pragmas)
-        self._writes: queue.SimpleQueue[_Write[Any] | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_all, name="store-writer", daemon=True)
-        self._closing = threading.Lock()
-        self._closed = False  # guarded by _closing
+        self._news = threading.Condition()
+        self._waiting: deque[_Write[Any]] = deque()  # in the order of the calls; guarded by _news
+        self._urgent = False  # whether somebody waits for one of them; guarded by _news
+        self._closed = False  # guarded by _news
 
     def open(self) -> None:
         """Create the tables where there are none, and start the writer."""
@@ -109,9 +111,9 @@ class SqlStore(JobStore):
         """Remember a new job; see the base class."""
         return self._write(lambda connection: _add(connection, job, idempotency))
 
-    def move(self, before: JobState, job: Job) -> Future[None]:
+    def move(self, before: JobState, job: Job, *, lazily: bool = False) -> Future[None]:
         """Replace a job; see the base class."""
-        return self._write(lambda connection: _move(connection, before, job))
+        return self._write(lambda connection: _move(connection, before, job), lazily)
 
     def delete(self, job_id: str) -> Future[None]:
         """Forget a finished job; see the base class."""
@@ -143,33 +145,37 @@ class SqlStore(JobStore):
 
     def close(self) -> None:
         """Finish the writes and close the database."""
-        with self._closing:
-            if self._closed:
-                return
+        with self._news:
             self._closed = True
-            self._writes.put(None)
+            self._news.notify()
         if self._writer.ident is not None:
             self._writer.join()
         self._engine.dispose()
 
-    def _write(self, change: Callable[[Connection], T]) -> Future[T]:
+    def _write(self, change: Callable[[Connection], T], lazily: bool = False) -> Future[T]:
         write = _Write(change)
-        with self._closing:
+        with self._news:
             if self._closed:
                 write.done.set_exception(StoreUnavailable("The store is closed."))
-            else:
-                self._writes.put(write)
+                return write.done
+            self._waiting.append(write)
+            if not lazily and not self._urgent:
+                self._urgent = True
+                self._news.notify()
         return write.done
 
     def _write_all(self) -> None:
         """Carry out writes until there are no more to come. Runs on the writer thread."""
-        last = False
-        while not last:
-            batch = [self._writes.get()]
-            while batch[-1] is not None and len(batch) < _MAX_BATCH and not self._writes.empty():
-                batch.append(self._writes.get())
-            last = batch[-1] is None
-            self._commit([write for write in batch if write is not None])
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._urgent or self._closed, _LAZY_S)
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MAX_BATCH))]
+                self._urgent = bool(self._waiting)
+                last = self._closed and not self._waiting
+            if batch:
+                self._commit(batch)
+            if last:
+                return
 
     def _commit(self, batch: list[_Write[Any]]) -> None:
         try:

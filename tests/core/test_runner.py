@@ -67,7 +67,7 @@ class HeldStore(MemoryStore):
         """Remember the job and hold the answer back."""
         return self._hold(super().add(job, idempotency))
 
-    def move(self, before: JobState, job: Job) -> Future[None]:
+    def move(self, before: JobState, job: Job, *, lazily: bool = False) -> Future[None]:
         """Replace the job and hold the answer back."""
         return self._hold(super().move(before, job))
 
@@ -109,7 +109,7 @@ class RefusingStore(MemoryStore):
         """Remember the job, or refuse to."""
         return self._refusal() if self._refuses(job) else super().add(job, idempotency)
 
-    def move(self, before: JobState, job: Job) -> Future[None]:
+    def move(self, before: JobState, job: Job, *, lazily: bool = False) -> Future[None]:
         """Replace the job, or refuse to."""
         return self._refusal() if self._refuses(job) else super().move(before, job)
 
