@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import resource
 import shlex
 import sys
 import types
@@ -63,6 +64,7 @@ def serve(
     given = {"host": host, "port": port, "database_url": database}
     settings = _settings({name: value for name, value in given.items() if value is not None})
     logs.configure(settings.log_level, settings.log_format)
+    _raise_descriptor_limit()
     try:
         app = create_app(settings)
     except ThreadlabError as exc:
@@ -71,6 +73,12 @@ def serve(
     server.run()
     if not server.started:
         raise typer.Exit(1)
+
+
+def _raise_descriptor_limit() -> None:
+    """Take all the descriptors that this process may have: a running job needs four, and 1,024 is the usual limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class _Server(uvicorn.Server):
@@ -84,7 +92,7 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
-            sys.stderr.write(_greeting(f"http://{f'[{host}]' if ':' in host else host}:{port}"))
+            sys.stderr.write(_greeting(host, port))
             sys.stderr.flush()
 
     async def shutdown(self, sockets: Any = None) -> None:
@@ -112,7 +120,10 @@ def _telling(app: ASGIApp) -> ASGIApp:
     return told
 
 
-def _greeting(url: str) -> str:
+def _greeting(host: str, port: int) -> str:
+    if host in ("0.0.0.0", "::"):  # noqa: S104  every address of this machine: show one that can be pasted
+        host = "localhost"
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     body = shlex.quote('{"scenario": "counter", "lock": false}')
     return (
         f"\nThreadlab {__version__} listens on {url}   docs: {url}/docs\n"

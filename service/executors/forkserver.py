@@ -22,7 +22,7 @@ from typing import Any
 
 from service import child as child_package
 from service.child import wire
-from service.errors import ForkServerDied
+from service.errors import ForkFailed, ForkServerDied
 from service.executors.base import Order
 from service.jobs import ProcessEnd
 
@@ -178,9 +178,13 @@ class ForkServer:
 
         Raises:
             ForkServerDied: there is no fork server any more.
+            ForkFailed: this process has no descriptors left for another child.
         """
-        link, theirs = socket.socketpair()
-        status, reports = os.pipe()
+        try:
+            link, theirs = socket.socketpair()
+            status, reports = os.pipe()
+        except OSError as exc:
+            raise ForkFailed(f"This process has no descriptors left for another child: {exc}") from exc
         try:
             self._say(self._fork_frame(order), theirs.fileno(), reports)
         except BaseException:

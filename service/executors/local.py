@@ -116,7 +116,10 @@ class LocalExecutor(JobExecutor):
     def run(self, order: Order, cancel: Cancel) -> Report:
         """Run the job in a child of its own; see the base class."""
         server = self.server()
-        woken, wake = os.pipe()
+        try:
+            woken, wake = os.pipe()
+        except OSError as exc:
+            raise ForkFailed(f"This process has no descriptors left for another child: {exc}") from exc
         try:
             with server.fork(order) as child, cancel.waking(lambda: os.write(wake, b"!")):
                 return _Conversation(order, child, server, woken, self._limits).hold()

@@ -350,3 +350,27 @@ def test_times_are_kept_as_text_that_sorts(store: SqlStore, other: sqlite3.Conne
     job = make_job(created_at=T0 + timedelta(microseconds=1))
     store.add(job).result(RESULT_S)
     assert [("2024-05-17T08:30:00.123457+00:00",)] == other.execute("SELECT created_at FROM jobs").fetchall()
+
+
+def test_a_lazy_write_comes_without_another(tmp_path: Path) -> None:
+    """A write that nobody waits for is on disk a moment later, even if no other write comes."""
+    store = SqlStore(f"sqlite:///{tmp_path}/jobs.db")
+    store.open()
+    job = make_job()
+    store.add(job).result(20)
+    store.move(JobState.QUEUED, job.start(job.created_at), lazily=True)
+    wait_until(lambda: store.get(job.id).status is JobState.RUNNING)
+    store.close()
+
+
+def test_a_lazy_write_keeps_its_place(tmp_path: Path) -> None:
+    """A lazy write is carried out before those that were called for after it, in one commit with them."""
+    store = SqlStore(f"sqlite:///{tmp_path}/jobs.db")
+    store.open()
+    job = make_job()
+    store.add(job).result(20)
+    started = job.start(job.created_at)
+    first = store.move(JobState.QUEUED, started, lazily=True)
+    store.move(JobState.RUNNING, started.put_back()).result(20)
+    assert (True, JobState.QUEUED, 1) == (first.done(), store.get(job.id).status, store.get(job.id).attempt)
+    store.close()
