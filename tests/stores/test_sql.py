@@ -23,6 +23,7 @@ from service.stores.base import Added, Idempotency, JobQuery
 from service.stores.memory import MemoryStore
 from service.stores.sql import SqlStore
 from tests.stores.helpers import RESULT_S, T0, ended_job, make_job, open_store, running_job, writer_busy
+from tests.support import wait_until
 
 _ROOT = Path(__file__).parents[2]
 
