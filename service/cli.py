@@ -149,7 +149,8 @@ def _run(scenario: Scenario, given: dict[str, Any]) -> None:
     found = catalog.find()
     requests = RequestUnion(found, RequestLimits({}, settings.default_timeout_s, settings.max_timeout_s))
     try:
-        values = requests.dump(requests.parse({**given, "scenario": scenario.name}))
+        texts = {name: value for name, value in given.items() if isinstance(value, str)}
+        values = requests.dump(requests.parse({**given, **requests.from_query(scenario.name, texts)}))
     except ValidationError as exc:
         raise _failed(
             "\n".join(f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in exc.errors())

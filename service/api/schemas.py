@@ -269,8 +269,8 @@ class MachineView(_Answer):
     platform: str
 
 
-class JobView(_Answer):
-    """A job and what became of it."""
+class _JobHead(_Answer):
+    """What every account of a job begins with."""
 
     id: str
     status: JobState
@@ -286,26 +286,20 @@ class JobView(_Answer):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+
+
+class JobView(_JobHead):
+    """A job and what became of it."""
+
     python: PythonView | None
     machine: MachineView | None
     result: ResultView | None
     error: FailureView | None
 
 
-class JobListItem(_Answer):
+class JobListItem(_JobHead):
     """A job in a list: without its threads and its output."""
 
-    id: str
-    status: JobState
-    scenario: str
-    label: str | None
-    attempt: int
-    lane: Lane
-    rerun_of: str | None
-    request: dict[str, Any]
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
     outcome: str | None
     grade: Grade | None
 
