@@ -14,6 +14,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from starlette.types import ASGIApp
 from ulid import LaxMonotonicPolicy, ULIDGenerator
 
 from service import __version__, catalog
@@ -57,7 +58,7 @@ def create_app(settings: Settings, executor: JobExecutor | None = None) -> FastA
             await asyncio.to_thread(app.state.drain)
             await asyncio.to_thread(store.close)
 
-    app = FastAPI(
+    app = _App(
         title="Threadlab",
         version=__version__,
         lifespan=lifespan,
@@ -67,16 +68,23 @@ def create_app(settings: Settings, executor: JobExecutor | None = None) -> FastA
         max_body_size=settings.max_body_bytes,
     )
     app.state.drain = partial(runner.close, settings.shutdown_grace_s)
-    app.add_middleware(middleware.RequestContext)
     problems.install(app, requests)
     try_limits = {"threads": settings.try_max_threads}
-    app.include_router(jobs.make_router(intake, describe.examples(found)))
+    app.include_router(jobs.make_router(intake))
     app.include_router(scenarios.make_router(found, intake, settings.try_timeout_s, try_limits))
     app.include_router(system.make_router(desk, executor, _shown_limits(settings)))
     app.include_router(pages.make_router("Threadlab", "/openapi.json"))
     app.mount(pages.ASSETS, pages.assets(), name="assets")
-    describe.install(app)
+    describe.install(app, found)
     return app
+
+
+class _App(FastAPI):
+    """An app whose outermost layer is ours: even an answer to a fault of the service has its request's id."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return the layers around the endpoints."""
+        return middleware.RequestContext(super().build_middleware_stack(), problems.too_large)
 
 
 def local_executor(found: catalog.Catalog, settings: Settings) -> LocalExecutor:

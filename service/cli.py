@@ -221,11 +221,8 @@ def _command(scenario: Scenario) -> Callable[..., None]:
         inspect.Parameter(
             name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[
-                _option_type(hints[name]) | None,
-                typer.Option(help=field.metadata["description"], show_default=_shown(field.default)),
-            ],
+            default=field.default if isinstance(field.default, (int, float, str)) else None,
+            annotation=Annotated[_option_type(hints[name]) | None, typer.Option(help=field.metadata["description"])],
         )
         for name, field in scenario.fields().items()
     ]
@@ -243,10 +240,6 @@ def _option_type(hint: Any) -> Any:
     if hint in (int, float, bool, str) or typing.get_origin(hint) is Literal:
         return hint
     return _option_type(members[0]) if len(members) == 1 else str
-
-
-def _shown(default: Any) -> str:
-    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def _settings(given: dict[str, Any]) -> Settings:

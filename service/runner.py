@@ -3,7 +3,8 @@
     submit ──▶ store.add ──on disk──▶ lane's ThreadPoolExecutor ──▶ executor.run ──▶ store.move ──on disk──▶ settled
        │                                cpu: one at a time            on a lane's thread                  waiters told
        └─ QueueFull, ShuttingDown       wait: many at once
-    start: what the store holds unfinished goes the same way again, at most three attempts
+    start: what the store holds unfinished goes the same way again, at most three attempts (a first start less than
+           50 ms before a kill may not be among them)
     close: running jobs end within the grace, the rest goes back to the queue
 
 Who uses it: `api`, through futures that may be awaited from an event loop; `app` starts and closes it. Nothing here
@@ -31,6 +32,8 @@ from service.stores.base import Added, Idempotency, JobStore
 __all__ = ["LaneCount", "Runner", "RunnerLimits", "Ticket"]
 
 _log = logging.getLogger(__name__)
+
+_COUNTED_S = 2.0  # how long a job taken up again waits for its attempt to be on disk: a commit takes milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class _Entry:
     settled: Future[Job]
     cancel: Cancel = field(default_factory=Cancel)
     put_back: bool = False  # guarded by Runner._lock
+    taken_up: bool = False  # whether an earlier service accepted it
 
 
 class Runner:
@@ -144,7 +148,7 @@ class Runner:
             back = job.put_back()
             self._store.move(JobState.RUNNING, back)
             job = back
-        entry = _Entry(job, _promise())
+        entry = _Entry(job, _promise(), taken_up=True)
         with self._lock:
             self._entries[job.id] = entry
             self._queued[job.lane] += 1
@@ -191,9 +195,7 @@ class Runner:
             other.add_done_callback(lambda done: _copy(done, entry.settled))
 
     def _schedule(self, entry: _Entry) -> None:
-        with contextlib.suppress(
-            RuntimeError
-        ):  # the pools are shut down: the job waits in the store for the next start
+        with contextlib.suppress(RuntimeError):  # the pools are shut down: it waits in the store for the next start
             self._pools[entry.job.lane].submit(self._carry, entry)
 
     def _carry(self, entry: _Entry) -> None:
@@ -205,7 +207,7 @@ class Runner:
             job = entry.job = job.start(self._clock())
             self._queued[job.lane] -= 1
             self._running[job.lane] += 1
-        self._store.move(JobState.QUEUED, job, lazily=True)  # what follows on this job is written after it
+        self._write_start(job, entry.taken_up)
         report = self._run(job, entry.cancel)
         with self._lock:
             self._running[job.lane] -= 1
@@ -214,6 +216,16 @@ class Runner:
             self._put_back(entry)
         else:
             self._settle(entry, self._finished(job, report or _lost(job)))
+
+    def _write_start(self, job: Job, taken_up: bool) -> None:
+        """Write down that a job is running.
+
+        Of a new job that comes with the next commit, which saves one. A job that is here after a restart may be what
+        ended the service before: its attempt is counted on disk before it gets another chance to.
+        """
+        written = self._store.move(JobState.QUEUED, job, lazily=not taken_up)
+        if taken_up:
+            wait_for([written], _COUNTED_S)
 
     def _run(self, job: Job, cancel: Cancel) -> Report | None:
         """Return what the run showed, or None if it may be tried again."""

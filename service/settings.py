@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     wait_slots: int = Field(1_000, ge=1, le=10_000)
     """Jobs of the lane `wait` at once. Default: sleeping children cost little, some 2 MB each."""
 
-    max_queued: int = Field(10_000, ge=0)
+    max_queued: int = Field(10_000, ge=1)
     """Jobs that may wait, over both lanes; one more is answered 503. Default: a minute of work, roughly."""
 
     max_threads: int = Field(512, ge=1, le=4_096)

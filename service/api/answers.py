@@ -26,11 +26,11 @@ __all__ = ["Desk", "JsonAnswer", "Wait", "documented"]
 
 T = TypeVar("T")
 
-_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})\"?(?=$|[,;\s])")
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})\"?(?=$|[,;\s])", re.IGNORECASE)
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI of the problems that an endpoint can answer with."""
+    """Return the OpenAPI of the problems that an endpoint can answer with; others are possible everywhere."""
     texts = {
         304: "Not changed since the version named by `If-None-Match`.",
         404: "There is no such thing.",
@@ -41,9 +41,10 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
         503: "Not now; nothing was accepted.",
     }
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {
+    known: dict[int | str, dict[str, Any]] = {
         status: {"description": texts[status]} | ({"content": problem} if status >= 400 else {}) for status in statuses
     }
+    return {**known, "default": {"description": "Anything else that went wrong.", "content": problem}}
 
 
 class JsonAnswer(JSONResponse):

@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from service.api.schemas import Problem
 from service.catalog import Catalog
 
-__all__ = ["examples", "install"]
+__all__ = ["install"]
 
 _DESCRIPTION = """Runs threading scenarios as jobs, each in a child interpreter of its own, and reports what the threads
 really did: results, timings and active-thread counts.
@@ -33,27 +33,18 @@ _TAGS = [
 _REFERENCE = "#/components/schemas/{model}"
 
 
-def examples(found: Catalog) -> dict[str, Any]:
-    """Return the requests of all scenarios' `Run it:` sections as OpenAPI's named examples."""
-    return {
-        f"{scenario.name}_{number}": {"summary": f"{scenario.title}: {example.caption}", "value": example.body}
-        for scenario in found
-        for number, example in enumerate(scenario.examples, start=1)
-    }
-
-
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, found: Catalog) -> None:
     """Make the app's OpenAPI document whole."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _document(app)
+            app.openapi_schema = _document(app, found)
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to extend its document
 
 
-def _document(app: FastAPI) -> dict[str, Any]:
+def _document(app: FastAPI, found: Catalog) -> dict[str, Any]:
     document = get_openapi(
         title=app.title,
         version=app.version,
@@ -70,4 +61,15 @@ def _document(app: FastAPI) -> dict[str, Any]:
     schemas.update(problem.pop("$defs"), Problem=problem)
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
+    submit = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]
+    submit["examples"] = _examples(found)  # here, because FastAPI leaves out what is null: an example would change
     return document
+
+
+def _examples(found: Catalog) -> dict[str, Any]:
+    """Return the requests of all scenarios' `Run it:` sections as OpenAPI's named examples."""
+    return {
+        f"{scenario.name}_{number}": {"summary": f"{scenario.title}: {example.caption}", "value": example.body}
+        for scenario in found
+        for number, example in enumerate(scenario.examples, start=1)
+    }

@@ -3,7 +3,8 @@
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -22,6 +23,8 @@ from service.runner import Ticket
 from service.stores.base import Idempotency, JobQuery
 
 __all__ = ["Intake", "make_router"]
+
+_ID = re.compile(r"job_[0-9a-hjkmnp-tv-z]{26}")
 
 _MAX_PAGE = 200  # list items are about 1 kB, so a page stays under 200 kB
 
@@ -62,8 +65,11 @@ class Intake:
         self._catalog = catalog
         self._new_id = new_id
 
-    def validate(self, body: Any) -> Any:
+    def validate(self, body: Any, source: str = "body") -> Any:
         """Return the request that a body holds.
+
+        Args:
+            source: where the client wrote it: `body` or `query`.
 
         Raises:
             RequestValidationError: it holds none.
@@ -71,7 +77,7 @@ class Intake:
         try:
             return self.requests.parse(body)
         except ValidationError as exc:
-            found = [{**error, "loc": ("body", *error["loc"])} for error in exc.errors()]
+            found = [{**error, "loc": (source, *error["loc"])} for error in exc.errors()]
             raise RequestValidationError(found, body=body) from exc
 
     def submit(self, request: Any, rerun_of: str | None = None, key: str | None = None) -> Ticket:
@@ -90,7 +96,7 @@ class Intake:
             label=request.label,
             rerun_of=rerun_of,
         )
-        return self.desk.runner.submit(job, None if key is None else Idempotency(key, _fingerprint(values)))
+        return self.desk.runner.submit(job, None if key is None else Idempotency(key, _fingerprint(values, rerun_of)))
 
     async def answer(self, ticket: Ticket, prefer: str | None) -> Response:
         """Return the answer to a submission: 200 with the finished job if it ends in time, else 202."""
@@ -104,12 +110,8 @@ class Intake:
         return self.desk.answer(job, 200 if job.finished else 202, headers)
 
 
-def make_router(intake: Intake, examples: dict[str, Any]) -> APIRouter:
-    """Return the endpoints of `/v1/jobs`.
-
-    Args:
-        examples: named requests for the document, in OpenAPI's form.
-    """
+def make_router(intake: Intake) -> APIRouter:
+    """Return the endpoints of `/v1/jobs`."""
     router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
     desk = intake.desk
     waiting: dict[int | str, dict[str, Any]] = {
@@ -124,7 +126,7 @@ def make_router(intake: Intake, examples: dict[str, Any]) -> APIRouter:
         """
         return await intake.answer(intake.submit(body, key=idempotency_key), prefer)
 
-    submit_job.__annotations__["body"] = Annotated[intake.requests.annotation, Body(openapi_examples=examples)]
+    submit_job.__annotations__["body"] = Annotated[intake.requests.annotation, Body()]
     router.post(
         "", status_code=202, response_class=JsonAnswer, responses={**waiting, **documented(413, 415, 422, 503)}
     )(submit_job)
@@ -157,7 +159,7 @@ def make_router(intake: Intake, examples: dict[str, Any]) -> APIRouter:
         """Look at a job; with `Prefer: wait=N`, once it is finished."""
         wait = desk.wait(prefer)
         job = await desk.settled(desk.runner.watch(job_id), wait.seconds) or await desk.job(job_id)
-        if if_none_match is not None and etag(job) in _tags(if_none_match):
+        if if_none_match is not None and {"*", etag(job)} & _tags(if_none_match):
             return Response(status_code=304, headers={"ETag": etag(job), **wait.headers()})
         return desk.answer(job, headers=wait.headers())
 
@@ -200,12 +202,12 @@ def make_router(intake: Intake, examples: dict[str, Any]) -> APIRouter:
     return router
 
 
-def _fingerprint(values: dict[str, Any]) -> str:
-    return hashlib.sha256(to_json(dict(sorted(values.items())))).hexdigest()
+def _fingerprint(values: dict[str, Any], rerun_of: str | None) -> str:
+    return hashlib.sha256(to_json([rerun_of, sorted(values.items())])).hexdigest()
 
 
-def _tags(if_none_match: str) -> Sequence[str]:
-    return [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+def _tags(if_none_match: str) -> set[str]:
+    return {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
 
 
 def _write_cursor(job_id: str) -> str:
@@ -216,7 +218,10 @@ def _read_cursor(cursor: str | None) -> str | None:
     if cursor is None:
         return None
     try:
-        return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-    except (binascii.Error, ValueError) as exc:
+        job_id = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        job_id = ""
+    if not _ID.fullmatch(job_id):
         error = {"type": "cursor", "loc": ("query", "cursor"), "msg": "Not a cursor of ours.", "input": cursor}
-        raise RequestValidationError([error]) from exc
+        raise RequestValidationError([error])
+    return job_id

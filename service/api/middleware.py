@@ -9,14 +9,14 @@ import logging
 import re
 import time
 import uuid
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import logs
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["RequestContext"]
 
@@ -26,10 +26,15 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")  # anything else from a client wo
 
 
 class RequestContext:
-    """Gives each request an id (the client's own `X-Request-ID` if it is sane) and logs how it was answered."""
+    """Gives each request an id (the client's own `X-Request-ID` if it is sane) and logs how it was answered.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        too_large: makes the answer to a body beyond the limit; Starlette's own, made far outside, is plain text.
+    """
+
+    def __init__(self, app: ASGIApp, too_large: Callable[[Request], Response]) -> None:
         self._app = app
+        self._too_large = too_large
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -41,12 +46,19 @@ class RequestContext:
         token = logs.request_id.set(request_id)
         begun = time.perf_counter()
         status = 0
+        replaced = False
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
+            nonlocal status, replaced
+            if replaced:
+                return
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
+                if status == 413 and headers.get("content-type", "").startswith("text/plain"):
+                    await self._too_large(Request(scope))(scope, receive, send_with_headers)
+                    replaced = True
+                    return
                 headers["X-Request-ID"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
             await send(message)

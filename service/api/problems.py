@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import difflib
 import logging
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -22,9 +24,16 @@ from starlette.responses import Response
 from service import errors, logs
 from service.api.schemas import RequestUnion
 
-__all__ = ["BY_STATUS", "KINDS", "Kind", "ProblemResponse", "install"]
+__all__ = ["BY_STATUS", "KINDS", "Kind", "ProblemResponse", "install", "too_large"]
 
 _log = logging.getLogger(__name__)
+
+_IN_JSON_TERMS = {  # where pydantic speaks of Python's types
+    "tuple_type": "Input should be a list",
+    "dataclass_type": "Input should be an object",
+    "dataclass_exact_type": "Input should be an object",
+    "dict_type": "Input should be an object",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +127,20 @@ def install(app: FastAPI, requests: RequestUnion) -> None:
         assert isinstance(exc, RequestValidationError)
         if _not_sent_as_json(request, exc):
             return _problem(request, BY_STATUS[415], BY_STATUS[415].remedy)
-        found = [_field_problem(error, requests) for error in exc.errors()]
+        found = _once_each_place(_field_problem(error, exc.body, requests) for error in exc.errors())
         detail = " ".join(f"{_place(problem)}: {problem['detail']}" for problem in found)
         return _problem(request, KINDS[RequestValidationError], detail, found)
 
     async def on_http(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, HTTPException)
-        kind = BY_STATUS.get(exc.status_code) or Kind(exc.status_code, "http", str(exc.detail), "")
-        return _problem(request, kind, f"{exc.detail}. {kind.remedy}", headers=exc.headers)
+        if exc.status_code == 400:  # FastAPI's word for a body that is not even broken JSON
+            found = [{"pointer": "#", "detail": f"The body cannot be read: {exc.__cause__ or exc.detail}."[:300]}]
+            return _problem(request, KINDS[RequestValidationError], found[0]["detail"], found)
+        kind = BY_STATUS.get(exc.status_code) or Kind(exc.status_code, "", str(exc.detail), "")
+        headers = exc.headers
+        if exc.status_code == 405:
+            headers = {"Allow": ", ".join(sorted(_methods(app, request.url.path)))}
+        return _problem(request, kind, f"{exc.detail}. {kind.remedy}".strip(), headers=headers)
 
     async def on_fault(request: Request, exc: Exception) -> Response:
         _log.error("request failed", exc_info=exc)
@@ -137,6 +152,20 @@ def install(app: FastAPI, requests: RequestUnion) -> None:
     app.add_exception_handler(Exception, on_fault)
 
 
+def too_large(request: Request) -> Response:
+    """Return the answer to a request whose body is beyond the limit."""
+    return _problem(request, BY_STATUS[413], BY_STATUS[413].remedy)
+
+
+def _methods(app: FastAPI, path: str) -> set[str]:
+    """All methods of an address; a route by itself knows its own only."""
+    found: set[str] = set()
+    for template, operations in app.openapi()["paths"].items():
+        if re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", template), path):
+            found.update(method.upper() for method in operations)
+    return found or {"GET"}  # a page
+
+
 def _problem(
     request: Request,
     kind: Kind,
@@ -145,7 +174,7 @@ def _problem(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     content = {
-        "type": str(request.base_url.replace(path=f"/problems/{kind.slug}")),
+        "type": str(request.base_url.replace(path=f"/problems/{kind.slug}")) if kind.slug else "about:blank",
         "title": kind.title,
         "status": kind.status,
         "detail": detail,
@@ -168,19 +197,49 @@ def _name_problem(exc: Exception) -> list[dict[str, Any]] | None:
     ]
 
 
-def _field_problem(error: Mapping[str, Any], requests: RequestUnion) -> dict[str, Any]:
+def _once_each_place(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One problem for each place: of a value that may be one of several types, pydantic tells what each would want."""
+    places: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for problem in found:
+        place = tuple(problem.get(name) for name in ("pointer", "parameter", "header"))
+        if place in places:
+            places[place]["detail"] += " " + problem["detail"]
+        else:
+            places[place] = problem
+    return list(places.values())
+
+
+def _field_problem(error: Mapping[str, Any], body: Any, requests: RequestUnion) -> dict[str, Any]:
     """One of pydantic's errors in our terms."""
     source, *path = error["loc"]
-    if source != "body":
-        where = {"header": str(path[0])} if source == "header" else {"parameter": str(path[0] if path else source)}
-        allowed = _allowed_by_context(error)
-        return _without_nulls(
-            detail=error["msg"], **where, allowed=allowed, nearest=_nearest(error.get("input"), allowed)
+    if source == "body":
+        return _without_nulls(**_body_problem(error, path, body, requests))
+    if path and path[0] in requests.models:  # the query string of a small job
+        problem = _body_problem(error, path, body, requests)
+        place = str(problem.pop("pointer")).split("/")
+        return _without_nulls(parameter=place[1] if len(place) > 1 else None, **problem)
+    where = {"header": str(path[0])} if source == "header" else {"parameter": str(path[0] if path else source)}
+    allowed = _allowed_by_context(error)
+    return _without_nulls(detail=error["msg"], **where, allowed=allowed, nearest=_nearest(error.get("input"), allowed))
+
+
+def _place_in(body: Any, path: list[Any]) -> list[Any]:
+    """The part of a path that leads through a value; pydantic appends which of several types it tried."""
+    found: list[Any] = []
+    for step in path:
+        inside = (
+            isinstance(step, int) and step < len(body)
+            if isinstance(body, list)
+            else isinstance(body, dict) and step in body
         )
-    return _without_nulls(**_body_problem(error, path, requests))
+        if not inside:
+            break
+        found.append(step)
+        body = body[step]
+    return found
 
 
-def _body_problem(error: Mapping[str, Any], path: list[Any], requests: RequestUnion) -> dict[str, Any]:
+def _body_problem(error: Mapping[str, Any], path: list[Any], body: Any, requests: RequestUnion) -> dict[str, Any]:
     kind, given = error["type"], error.get("input")
     names = sorted(requests.models)
     if kind == "json_invalid":
@@ -197,6 +256,7 @@ def _body_problem(error: Mapping[str, Any], path: list[Any], requests: RequestUn
             "nearest": nearest,
         }
     model = path.pop(0) if path and path[0] in requests.models else None
+    path = _place_in(body, path)
     pointer = "#" + "".join(f"/{_escaped(step)}" for step in path)
     if model is None:
         return {"pointer": pointer, "detail": error["msg"]}
@@ -209,7 +269,7 @@ def _body_problem(error: Mapping[str, Any], path: list[Any], requests: RequestUn
         )
         return {"pointer": pointer, "detail": detail, "allowed": known, "nearest": nearest}
     allowed = _keywords(_resolve(schema, path)) if path else None
-    detail = error["msg"].removeprefix("Value error, ")
+    detail = _IN_JSON_TERMS.get(kind) or error["msg"].removeprefix("Value error, ")
     return {
         "pointer": pointer,
         "detail": f"{detail}.".replace("..", "."),
@@ -258,15 +318,20 @@ def _nearest(given: Any, allowed: Any) -> Any:
         return _closest(str(given), allowed)
     if not isinstance(allowed, Mapping):
         return None
-    if "const" in allowed or "enum" in allowed:
-        return _closest(str(given), [allowed["const"]] if "const" in allowed else allowed["enum"])
+    names = allowed.get("enum") or ([allowed["const"]] if "const" in allowed else None)
+    if names is not None:
+        return _closest(str(given), names)
     if allowed.get("type") == "boolean":
         return {"true": True, "false": False, "1": True, "0": False}.get(str(given).lower())
+    return _nearest_number(given, allowed) if allowed.get("type") in ("integer", "number", None) else None
+
+
+def _nearest_number(given: Any, allowed: Mapping[str, Any]) -> float | None:
     try:
         number = float(given)
-        return _clamp(number, allowed)
     except (TypeError, ValueError, OverflowError):
         return None
+    return _clamp(number, allowed) if math.isfinite(number) else None
 
 
 def _clamp(number: float, allowed: Mapping[str, Any]) -> float | None:
@@ -286,7 +351,8 @@ def _closest(given: str, known: Any) -> Any:
 
 
 def _escaped(step: Any) -> str:
-    return str(step).replace("~", "~0").replace("/", "~1")
+    """A step of a pointer. Source: RFC 6901, sections 3 and 6."""
+    return quote(str(step).replace("~", "~0").replace("/", "~1"), safe="~!$&'()*+,;=:@")
 
 
 def _place(problem: Mapping[str, Any]) -> str:

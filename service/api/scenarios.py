@@ -39,7 +39,7 @@ def make_router(catalog: Catalog, intake: Intake, try_timeout_s: float, try_limi
     """
     router = APIRouter(prefix="/v1", tags=["scenarios"])
 
-    @router.get("/scenarios", response_model=ScenarioList, response_class=JsonAnswer)
+    @router.get("/scenarios", response_model=ScenarioList, response_class=JsonAnswer, responses=documented())
     async def list_scenarios() -> Response:
         """List what can be run, and what cannot and why."""
         return JsonAnswer(
@@ -84,7 +84,7 @@ def make_router(catalog: Catalog, intake: Intake, try_timeout_s: float, try_limi
         body = intake.requests.from_query(scenario, dict(request.query_params))
         body.setdefault("timeout_s", try_timeout_s)
         _check_small(body, {**try_limits, "timeout_s": try_timeout_s})
-        job = intake.validate(body)
+        job = intake.validate(body, "query")
         answer = await intake.answer(intake.submit(job), f"wait={intake.desk.max_wait_s}")
         answer.headers["Cache-Control"] = "no-store"
         del answer.headers["Preference-Applied"]  # nobody stated one

@@ -34,7 +34,7 @@ __all__ = [
     "job_view",
 ]
 
-_STRICT = (int, float, bool, str)  # a "4" for a number is a mistake that we tell, with the 4 it stands for
+_STRICT = {int, float, bool, str}  # a "4" for a number is a mistake that we tell, with the 4 it stands for
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def _request_model(scenario: Scenario, limits: RequestLimits) -> type[Any]:
         metadata = dict(parameter.metadata)
         if name in limits.fields:
             metadata["le"] = min(metadata.get("le", limits.fields[name]), limits.fields[name])
-        if hints[name] in _STRICT:
+        if {hints[name], *typing.get_args(hints[name])} & _STRICT:
             metadata["strict"] = True
         members.append((name, hints[name], field(default=parameter.default, metadata=metadata)))
     members += _options(limits)

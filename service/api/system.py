@@ -29,13 +29,13 @@ def make_router(desk: Desk, executor: JobExecutor, limits: dict[str, float]) -> 
         found = await desk.blocking(executor.interpreters)
         return JsonAnswer({"interpreters": [asdict(each) for each in found]})
 
-    @router.get("/v1/capacity", response_model=Capacity, response_class=JsonAnswer)
+    @router.get("/v1/capacity", response_model=Capacity, response_class=JsonAnswer, responses=documented())
     async def get_capacity() -> Response:
         """Show how full the lanes are and the limits in force."""
         lanes = {lane: asdict(count) for lane, count in desk.runner.lanes().items()}
         return JsonAnswer({"lanes": lanes, "limits": limits})
 
-    @router.get("/healthz", response_model=Health, response_class=JsonAnswer)
+    @router.get("/healthz", response_model=Health, response_class=JsonAnswer, responses=documented())
     async def get_health() -> Response:
         """Answer as long as the process does."""
         return JsonAnswer({"status": "ok"})

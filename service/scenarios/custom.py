@@ -191,7 +191,8 @@ class Call:
     daemon: Optional[bool] = field(
         default=None,
         metadata={
-            "description": "Whether the process may end while it runs; null takes it from the main thread: false."
+            "strict": True,
+            "description": "Whether the process may end while it runs; null takes it from the main thread: false.",
         },
     )
 

@@ -1,0 +1,130 @@
+"""Every real answer has the shape that the models say, for each scenario, run for real."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service import catalog as catalogs
+from service.api.schemas import Capacity, InterpreterList, JobList, JobListItem, JobView
+from service.catalog import Catalog, Scenario
+from tests.api.client import contract
+from tests.system.server import Server
+
+_SHORT = {"delay_s": 0.02, "interval_s": 0.02, "main_s": 0.05, "iterations": 500, "max_ticks": 3, "steps": 2}
+
+NAMES = [scenario.name for scenario in catalogs.find()]
+
+
+def shortened(scenario: Scenario, body: dict[str, Any]) -> dict[str, Any]:
+    """A request that shows the same and takes no time."""
+    known = scenario.fields()
+    short = {name: value for name, value in _SHORT.items() if name in known}
+    if scenario.name == "custom" and "program" not in body:
+        short["program"] = [
+            {"target": "print_numbers", "args": [2], "kwargs": {"delay_s": 0.01}, "name": "Numbers", "daemon": False},
+            {"target": "print_letters", "args": ["AB", 0.01]},
+        ]
+    return {**body, **short}
+
+
+def real_jobs(server: Server, bodies: list[dict[str, Any]]) -> list[bytes]:
+    """The finished jobs, as they were answered."""
+
+    def run(body: dict[str, Any]) -> bytes:
+        response = server.ask("POST", "/v1/jobs", json=body, headers={"Prefer": "wait=60"})
+        assert 200 == response.status_code, response.text
+        return response.content
+
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(run, bodies))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_real_answers_match_the_models(live_server: Server, catalog: Catalog, name: str) -> None:
+    """Each example of each scenario, run for real, is answered in exactly the shape of `JobView`."""
+    scenario = catalog.get(name)
+    bodies = [shortened(scenario, example.body) for example in scenario.examples]
+    for body, answer in zip(bodies, real_jobs(live_server, bodies), strict=True):
+        job = JobView.model_validate_json(answer)
+        contract().validate({"$ref": "#/components/schemas/JobView"}, json.loads(answer))
+        assert "succeeded" == job.status, answer
+        assert job.result is not None
+        assert job.python is not None
+        assert job.machine is not None
+        assert (name, 1, None) == (job.scenario, job.attempt, job.error)
+        assert body.items() <= {**job.request, **_given_program(body)}.items()
+
+
+def _given_program(body: dict[str, Any]) -> dict[str, Any]:
+    """A program is answered with its own defaults filled in, so it is not compared."""
+    return {"program": body["program"]} if "program" in body else {}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_was_observed_is_told(live_server: Server, catalog: Catalog, name: str) -> None:
+    """Times, threads and counts of a real run are there, and go together."""
+    scenario = catalog.get(name)
+    (answer,) = real_jobs(live_server, [shortened(scenario, scenario.examples[0].body)])
+    job = JobView.model_validate_json(answer)
+    result = job.result
+    assert result is not None
+    assert job.created_at <= (job.started_at or job.created_at) <= (job.finished_at or job.created_at)
+    for seconds in (result.timings.queued_s, result.timings.startup_s, result.timings.wall_s, result.timings.cpu_s):
+        assert seconds is not None
+        assert seconds >= 0
+    assert 1 == result.active_threads.before
+    assert (result.active_threads.peak or 0) >= 2
+    assert result.threads
+    for thread in result.threads:
+        assert thread.started_s >= 0
+        assert thread.ended_s is None or thread.ended_s >= thread.started_s
+    assert (0, None) == (result.process.exit_code, result.process.signal)
+    assert result.meaning
+    assert result.grade in {"acceptable", "interesting"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_request_has_every_default(live_server: Server, catalog: Catalog, name: str) -> None:
+    """The answer's request holds each parameter and option, at its default unless it was given."""
+    job_id = live_server.submit({"scenario": name})
+    request = live_server.job(job_id)["request"]
+    live_server.ask("POST", f"/v1/jobs/{job_id}/cancel")
+    scenario = catalog.get(name)
+    defaults = json.loads(json.dumps(dataclasses.asdict(scenario.params_type())))
+    assert {"scenario": name, **defaults, "timeout_s": 60.0, "label": None} == request
+
+
+def test_unfinished_and_cancelled_jobs_match_the_models(live_server: Server) -> None:
+    """A job without a result has the same shape."""
+    job_id = live_server.submit({"scenario": "daemon", "main_s": 30.0})
+    JobView.model_validate(live_server.job(job_id))
+    cancelled = live_server.ask("POST", f"/v1/jobs/{job_id}/cancel")
+    assert "cancelled" == JobView.model_validate_json(cancelled.content).status
+
+
+def test_timed_out_job_matches_the_models(live_server: Server) -> None:
+    """A job that had to be ended at its deadline says that it was stuck."""
+    job = JobView.model_validate(live_server.run({"scenario": "daemon", "main_s": 30.0, "timeout_s": 0.1}))
+    assert job.result is not None
+    assert ("timed_out", "stuck", "interesting") == (job.status, job.result.outcome, job.result.grade)
+
+
+def test_list_matches_the_models(live_server: Server) -> None:
+    """A list of real jobs has the shape of `JobList`, whatever became of them."""
+    live_server.run({"scenario": "counter", "iterations": 10})
+    found = JobList.model_validate_json(live_server.ask("GET", "/v1/jobs").content)
+    assert found.jobs
+    assert isinstance(found.jobs[0], JobListItem)
+
+
+def test_real_interpreter_and_limits_match_the_models(live_server: Server) -> None:
+    """What the service says of itself has the shape of its models, with the real executor."""
+    found = InterpreterList.model_validate_json(live_server.ask("GET", "/v1/interpreters").content)
+    assert Path(found.interpreters[0].python.executable).exists()
+    Capacity.model_validate_json(live_server.ask("GET", "/v1/capacity").content)

@@ -1,0 +1,150 @@
+"""What the service says of itself: interpreters, limits, probes, pages."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from service import errors
+from service.api.schemas import Capacity, Health, InterpreterList
+from service.app import create_app
+from service.executors.base import Interpreter
+from service.executors.scripted import ScriptedExecutor
+from service.settings import Settings
+from service.stores.memory import MemoryStore
+from tests.api.client import Client
+from tests.support import wait_until
+
+MakeClient = Callable[..., Client]
+
+
+class Failing(ScriptedExecutor):
+    """An executor that can break down and recover."""
+
+    broken = False
+
+    def start(self) -> None:
+        """Fail while broken."""
+        if self.broken:
+            raise errors.ForkServerDied("The fork server is gone.")
+
+    def interpreters(self) -> list[Interpreter]:
+        """Fail while broken."""
+        self.start()
+        return super().interpreters()
+
+
+def test_interpreters_are_those_of_the_executor(client: Client) -> None:
+    """What can run jobs is listed, with its machine."""
+    found = InterpreterList.model_validate_json(client.get("/v1/interpreters").content)
+    ((python, machine),) = [(each.python, each.machine) for each in found.interpreters]
+    assert ("3.11.0", "cpython", True) == (python.version, python.implementation, python.gil)
+    assert 2 == machine.cpus
+
+
+def test_interpreters_without_an_executor_are_503(make_client: MakeClient) -> None:
+    """When nothing can run jobs, the answer says so."""
+    executor = Failing()
+    client = make_client(executor)
+    executor.broken = True
+    response = client.get("/v1/interpreters")
+    assert 503 == response.status_code
+    assert response.json()["type"].endswith("/problems/executor-unavailable")
+
+
+class TestCapacity:
+    def test_shows_the_lanes(self, held: Client, gate: threading.Event) -> None:
+        """Each lane says how many of its jobs wait and run, and how many can."""
+
+        def lanes() -> dict[str, Any]:
+            return dict(held.get("/v1/capacity").json()["lanes"])
+
+        idle = {"cpu": {"queued": 0, "running": 0, "slots": 1}, "wait": {"queued": 0, "running": 0, "slots": 1000}}
+        assert idle == lanes()
+        for _ in range(3):
+            held.submit({"scenario": "counter"})
+        for _ in range(2):
+            held.submit({"scenario": "daemon"})
+        busy = {"cpu": {"queued": 2, "running": 1, "slots": 1}, "wait": {"queued": 0, "running": 2, "slots": 1000}}
+        wait_until(lambda: lanes() == busy)
+        gate.set()
+        wait_until(lambda: lanes() == idle)
+
+    def test_shows_the_limits_in_force(self, make_client: MakeClient) -> None:
+        """Every limit is there under the name of its setting, with its unit in the name."""
+        client = make_client(max_threads=77, try_timeout_s=2.5)
+        limits = Capacity.model_validate_json(client.get("/v1/capacity").content).limits
+        assert {"max_threads": 77, "try_timeout_s": 2.5}.items() <= limits.items()
+        asked = {"max_iterations", "max_timeout_s", "max_wait_s", "max_body_bytes", "max_output_bytes", "max_queued"}
+        assert set() == asked - set(limits)
+        assert set() == set(limits) - set(Settings.model_fields)
+
+    def test_tells_nothing_of_the_machine_s_secrets(self, make_client: MakeClient) -> None:
+        """What is no limit is not shown: no address, no database."""
+        limits = make_client().get("/v1/capacity").json()["limits"]
+        assert not {"host", "port", "database_url", "log_level"} & set(limits)
+
+
+class TestProbes:
+    def test_health(self, client: Client) -> None:
+        """The process answers."""
+        assert "ok" == Health.model_validate_json(client.get("/healthz").content).status
+
+    def test_ready(self, client: Client) -> None:
+        """Jobs can be taken and run."""
+        assert "ready" == Health.model_validate_json(client.get("/readyz").content).status
+
+    def test_not_ready_without_the_store(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without a database the service is healthy and not ready."""
+
+        def fail(*_: object) -> None:
+            raise errors.StoreUnavailable("The disk is full.")
+
+        monkeypatch.setattr(MemoryStore, "page", fail)
+        response = client.get("/readyz")
+        assert 503 == response.status_code
+        assert response.json()["type"].endswith("/problems/store-unavailable")
+        assert 200 == client.get("/healthz").status_code
+
+    def test_not_ready_without_the_executor(self, make_client: MakeClient) -> None:
+        """Without a way to run jobs the service is healthy and not ready, and ready again when there is one."""
+        executor = Failing()
+        client = make_client(executor)
+        executor.broken = True
+        response = client.get("/readyz")
+        assert 503 == response.status_code
+        assert response.json()["type"].endswith("/problems/executor-unavailable")
+        assert 200 == client.get("/healthz").status_code
+        executor.broken = False
+        assert 200 == client.get("/readyz").status_code
+
+    def test_executor_that_cannot_start_stops_the_start(self) -> None:
+        """A service that could run nothing does not come up."""
+        executor = Failing()
+        executor.broken = True
+        client = Client(create_app(Settings(database_url="memory:"), executor))
+        with pytest.raises(errors.ForkServerDied), client:
+            pass
+
+
+class TestPages:
+    def test_front_page_leads_to_the_documentation(self, client: Client) -> None:
+        """Whoever opens the service's address lands on its documentation."""
+        response = client.get("/")
+        assert (307, "/docs") == (response.status_code, response.headers["location"])
+
+    @pytest.mark.parametrize("path", ["/docs", "/redoc", "/problems"])
+    def test_pages_are_html(self, client: Client, path: str) -> None:
+        """The pages for people are HTML."""
+        response = client.get(path)
+        assert (200, "text/html; charset=utf-8") == (response.status_code, response.headers["content-type"])
+
+    def test_every_answer_has_the_common_headers(self, client: Client) -> None:
+        """An id, and no guessing of media types, on every answer."""
+        for path in ("/", "/docs", "/healthz", "/v1/jobs", "/assets/icon.svg", "/nothing"):
+            headers = client.get(path).headers
+            assert headers["x-request-id"], path
+            assert "nosniff" == headers["x-content-type-options"], path

@@ -1,0 +1,168 @@
+"""The documentation in a real browser that can reach nothing but the service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support import CI, need
+from tests.system.server import Server
+
+try:
+    from playwright.sync_api import Browser, Page, Route, sync_playwright
+except ImportError:
+    sync_playwright = None  # type: ignore[assignment]
+
+pytestmark = pytest.mark.browser
+
+_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+_PATIENCE_MS = 30_000  # a page takes a second or two here; Redoc's a little longer on a busy machine
+
+
+@pytest.fixture(scope="module")
+def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real server."""
+    with Server(tmp_path_factory.mktemp("docs")) as server:
+        yield server.start()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    if sync_playwright is None:
+        (pytest.fail if CI else pytest.skip)("playwright is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=need("chromium"), args=_FLAGS)
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Visit:
+    """A page, and what went wrong or abroad while it was open."""
+
+    page: Page
+    abroad: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def visit(browser: Browser, live_server: Server) -> Iterator[Visit]:
+    """A fresh page whose every request to another host is blocked and written down."""
+    context = browser.new_context(base_url=live_server.url)
+    context.set_default_timeout(_PATIENCE_MS)
+    visit = Visit(context.new_page())
+    home = urlsplit(live_server.url).netloc
+
+    def guard(route: Route) -> None:
+        url = urlsplit(route.request.url)
+        if url.netloc == home or url.scheme in {"data", "blob"}:
+            route.continue_()
+        else:
+            visit.abroad.append(route.request.url)
+            route.abort()
+
+    context.route("**/*", guard)
+    context.route_web_socket("**/*", lambda socket: visit.abroad.append(socket.url))
+    visit.page.on("console", lambda message: visit.errors.append(message.text) if message.type == "error" else None)
+    visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
+    visit.page.on("response", lambda answer: visit.missing.append(answer.url) if answer.status >= 400 else None)
+    yield visit
+    context.close()
+
+
+def check_clean(visit: Visit) -> None:
+    """Nothing was asked of another host, nothing failed, nothing was missing."""
+    visit.page.wait_for_load_state("networkidle")
+    assert [] == visit.abroad
+    assert [] == visit.missing
+    assert [] == visit.errors
+
+
+def summaries(server: Server) -> list[str]:
+    """The summaries of all operations."""
+    document: dict[str, Any] = server.ask("GET", "/openapi.json").json()
+    return [operation["summary"] for methods in document["paths"].values() for operation in methods.values()]
+
+
+def test_swagger_ui_shows_every_operation(visit: Visit, live_server: Server) -> None:
+    """/docs renders with the network cut off, with every operation on it."""
+    visit.page.goto("/docs")
+    visit.page.locator(".opblock").first.wait_for()
+    shown = visit.page.locator(".opblock-summary-description").all_inner_texts()
+    assert sorted(summaries(live_server)) == sorted(shown)
+    assert "Threadlab" in visit.page.title()
+    check_clean(visit)
+
+
+def test_redoc_shows_every_operation(visit: Visit, live_server: Server) -> None:
+    """/redoc renders with the network cut off, with every operation on it."""
+    visit.page.goto("/redoc")
+    headings = visit.page.locator("h2")
+    for summary in summaries(live_server):
+        headings.filter(has_text=summary).first.wait_for()
+    check_clean(visit)
+
+
+def test_front_page_shows_the_documentation(visit: Visit) -> None:
+    """The service's address leads to its documentation."""
+    visit.page.goto("/")
+    visit.page.locator(".opblock").first.wait_for()
+    assert visit.page.url.endswith("/docs")
+    check_clean(visit)
+
+
+def test_problem_pages_render(visit: Visit) -> None:
+    """A problem's page opens from the list of all, with a style of our own."""
+    visit.page.goto("/problems")
+    visit.page.get_by_role("link", name="The queue is full").click()
+    visit.page.get_by_role("heading", name="The queue is full").wait_for()
+    check_clean(visit)
+
+
+def test_example_runs_by_a_click(visit: Visit) -> None:
+    """An example of POST /v1/jobs that is executed as it stands shows the accepted job in the page."""
+    visit.page.goto("/docs")
+    block = visit.page.locator("#operations-jobs-submit_job")
+    block.locator(".opblock-summary").click()
+    picker = block.locator(
+        ".opblock-section-request-body select.examples-select-element, .examples-select select"
+    ).first
+    picker.select_option("counter_2")
+    body = block.locator("textarea.body-param__text")
+    assert '"lock": false' in body.input_value()
+    block.get_by_role("button", name="Execute").click()
+    status = block.locator(".live-responses-table .response-col_status").nth(1)
+    status.wait_for()
+    assert status.inner_text().split()[0] in {"200", "202"}
+    answer = block.locator(".live-responses-table .highlight-code").first.inner_text()
+    assert '"scenario": "counter"' in answer
+    assert '"lock": false' in answer
+    check_clean(visit)
+
+
+def test_waiting_for_a_job_by_a_click(visit: Visit) -> None:
+    """With the header `Prefer` filled in, a job that is executed in the page is shown finished."""
+    visit.page.goto("/docs")
+    block = visit.page.locator("#operations-jobs-submit_job")
+    block.locator(".opblock-summary").click()
+    block.locator('tr[data-param-name="prefer"] input').fill("wait=30")
+    block.locator("textarea.body-param__text").fill('{"scenario": "counter", "iterations": 10}')
+    block.get_by_role("button", name="Execute").click()
+    status = block.locator(".live-responses-table .response-col_status").nth(1)
+    status.wait_for()
+    assert "200" == status.inner_text().split()[0]
+    assert '"status": "succeeded"' in block.locator(".live-responses-table .highlight-code").first.inner_text()
+    check_clean(visit)
