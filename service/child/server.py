@@ -66,6 +66,7 @@ class _Server:
             os.set_blocking(end, False)
         signal.set_wakeup_fd(self._signalled)
         signal.signal(signal.SIGCHLD, _nothing)
+        loop.rehearse()
         self._say({"type": "hello", "protocol": wire.PROTOCOL, "pid": os.getpid(), **cage.about()})
         poll = select.poll()
         poll.register(self._control.fileno(), select.POLLIN)
