@@ -1,8 +1,10 @@
 """A job's whole life, from accepted to settled.
 
-    submit ──▶ store.add ──on disk──▶ lane's ThreadPoolExecutor ──▶ executor.run ──▶ store.move ──on disk──▶ settled
-       │                                cpu: one at a time            on a lane's thread                  waiters told
-       └─ QueueFull, ShuttingDown       wait: many at once
+    submit ──▶ lane's ThreadPoolExecutor ──▶ executor.run ──▶ store.move ──on disk──▶ settled: waiters told
+       │         cpu: one at a time            on a lane's thread
+       │         wait: many at once
+       ├─▶ store.add ──on disk──▶ accepted
+       └─ QueueFull, ShuttingDown
     start: what the store holds unfinished goes the same way again, at most three attempts (a first start less than
            50 ms before a kill may not be among them)
     close: running jobs end within the grace, the rest goes back to the queue
@@ -155,8 +157,14 @@ class Runner:
         self._schedule(entry)
         _log.info("job taken up again", extra={"job": job.id, "attempt": job.attempt})
 
-    def submit(self, job: Job, idempotency: Idempotency | None = None) -> Ticket:
+    def submit(self, job: Job, idempotency: Idempotency | None = None, *, waits: bool = False) -> Ticket:
         """Accept a new job.
+
+        Its run begins at once, beside the commit that accepts it: a job that cannot be written is ended again, and
+        nobody was told of it. One with a key first has to be known for new.
+
+        Args:
+            waits: the client hears of the job only when it has settled, or after a while: both writes share a commit.
 
         Raises:
             QueueFull: as many jobs wait as may.
@@ -170,24 +178,43 @@ class Runner:
                 raise errors.QueueFull(self._limits.max_queued, self._limits.retry_after_s)
             self._entries[job.id] = entry
             self._queued[job.lane] += 1
-        accepted = self._store.add(job, idempotency)
-        accepted.add_done_callback(lambda added: self._accepted(entry, added))
+        accepted = self._store.add(job, idempotency, lazily=waits and idempotency is None)
+        if idempotency is None:
+            self._schedule(entry)
+            accepted.add_done_callback(lambda added: self._accepted(entry, added))
+        else:
+            accepted.add_done_callback(lambda added: self._known(entry, added))
         return Ticket(accepted, entry.settled)
 
     def _accepted(self, entry: _Entry, accepted: Future[Added]) -> None:
-        """Go on with a job once it is on disk. Runs on the store's thread."""
+        """End a job that could not be written. Runs on the store's thread."""
         refusal = accepted.exception()
-        if refusal is None and not accepted.result().replayed:
+        if refusal is not None:
+            self._forget(entry)
+            entry.cancel.wish()
+            _refuse(entry.settled, refusal)
+
+    def _known(self, entry: _Entry, accepted: Future[Added]) -> None:
+        """Go on with a job that has a key, once it is known whether it is new. Runs on the store's thread."""
+        refusal = accepted.exception()
+        if refusal is not None:
+            self._forget(entry)
+            _refuse(entry.settled, refusal)
+        elif not accepted.result().replayed:
             self._schedule(entry)
-            return
+        else:
+            self._forget(entry)
+            self._follow(entry, accepted.result().job)
+
+    def _forget(self, entry: _Entry) -> None:
         with self._lock:
             self._entries.pop(entry.job.id, None)
-            if entry.job.status is JobState.QUEUED:  # nobody has cancelled it in the meantime
+            if entry.job.status is JobState.QUEUED:  # nobody has cancelled it or taken it up in the meantime
                 self._queued[entry.job.lane] -= 1
-        if refusal is not None:
-            _refuse(entry.settled, refusal)
-            return
-        first = accepted.result().job
+                entry.job = entry.job.end_without_run(JobState.LOST, self._clock())
+
+    def _follow(self, entry: _Entry, first: Job) -> None:
+        """Tell the waiters of a repeated request what becomes of the first."""
         other = self.watch(first.id)
         if other is None:
             _tell(entry.settled, first if first.finished else self._store.get(first.id))

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from service.api.answers import Desk, JsonAnswer, documented, etag
+from service.api.answers import Desk, JsonAnswer, Wait, documented, etag
 from service.api.schemas import JobList, JobView, RequestUnion, job_list_item
 from service.catalog import Catalog
 from service.errors import IllegalMove
@@ -80,12 +80,15 @@ class Intake:
             found = [{**error, "loc": (source, *error["loc"])} for error in exc.errors()]
             raise RequestValidationError(found, body=body) from exc
 
-    def submit(self, request: Any, rerun_of: str | None = None, key: str | None = None) -> Ticket:
-        """Submit a valid request as a new job.
+    async def submit(
+        self, request: Any, prefer: str | None, rerun_of: str | None = None, key: str | None = None
+    ) -> Response:
+        """Submit a valid request as a new job: 200 with the finished job if it ends in time, else 202.
 
         Raises:
             QueueFull, ShuttingDown: it cannot be taken now.
         """
+        wait = self.desk.wait(prefer)
         values = self.requests.dump(request)
         job = Job(
             id=self._new_id(),
@@ -96,11 +99,11 @@ class Intake:
             label=request.label,
             rerun_of=rerun_of,
         )
-        return self.desk.runner.submit(job, None if key is None else Idempotency(key, _fingerprint(values, rerun_of)))
+        idempotency = None if key is None else Idempotency(key, _fingerprint(values, rerun_of))
+        ticket = self.desk.runner.submit(job, idempotency, waits=bool(wait.seconds))
+        return await self._answer(ticket, wait)
 
-    async def answer(self, ticket: Ticket, prefer: str | None) -> Response:
-        """Return the answer to a submission: 200 with the finished job if it ends in time, else 202."""
-        wait = self.desk.wait(prefer)
+    async def _answer(self, ticket: Ticket, wait: Wait) -> Response:
         job = await self.desk.settled(ticket.settled, wait.seconds)
         added = ticket.accepted.result() if ticket.accepted.done() else await self.desk.future(ticket.accepted)
         job = job or (added.job if added.job.finished else self.desk.runner.peek(added.job.id) or added.job)
@@ -124,7 +127,7 @@ def make_router(intake: Intake) -> APIRouter:
 
         The body holds `scenario`, that scenario's parameters, and the job's options. What is left out has a default.
         """
-        return await intake.answer(intake.submit(body, key=idempotency_key), prefer)
+        return await intake.submit(body, prefer, key=idempotency_key)
 
     submit_job.__annotations__["body"] = Annotated[intake.requests.annotation, Body()]
     router.post(
@@ -192,7 +195,7 @@ def make_router(intake: Intake) -> APIRouter:
         """Run a job again, with the fields of the body changed; `rerun_of` names the first one."""
         job = await desk.job(job_id)
         request = intake.validate({**job.request, **(changes or {})})
-        return await intake.answer(intake.submit(request, rerun_of=job.id, key=idempotency_key), prefer)
+        return await intake.submit(request, prefer, rerun_of=job.id, key=idempotency_key)
 
     @router.delete("/{job_id}", status_code=204, response_class=Response, responses=documented(404, 409, 422, 503))
     async def delete_job(job_id: JobId) -> None:

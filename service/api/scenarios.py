@@ -85,7 +85,7 @@ def make_router(catalog: Catalog, intake: Intake, try_timeout_s: float, try_limi
         body.setdefault("timeout_s", try_timeout_s)
         _check_small(body, {**try_limits, "timeout_s": try_timeout_s})
         job = intake.validate(body, "query")
-        answer = await intake.answer(intake.submit(job), f"wait={intake.desk.max_wait_s}")
+        answer = await intake.submit(job, f"wait={intake.desk.max_wait_s}")
         answer.headers["Cache-Control"] = "no-store"
         del answer.headers["Preference-Applied"]  # nobody stated one
         return answer

@@ -3,7 +3,7 @@
     fork server
       Job(order) ──fork──▶ child, main thread                             raw thread `_ship`
                             load the scenario (preloaded, or from source)
-                            ready, started ─────────────────────────────▶ 20 to 160 ms: events, output
+                            ready, started ─────────────────────────────▶ 20 to 320 ms: events, output
                             run(params, lab)                              `cancel` came: lab.cancel()
                             result | error                                link closed: the service is gone,
                             join threads that are no daemons                 end the process group
@@ -38,7 +38,7 @@ from service.child.recorder import Recorder, Stream
 __all__ = ["Job", "load", "rehearse"]
 
 _SHIP_EVERY_MS = 20  # often enough for a live view, rare enough to cost a computing scenario less than 0.1 %
-_SHIP_IDLE_MS = 160  # where nothing happens: a thousand children that sleep would else wake 50,000 times a second
+_SHIP_IDLE_MS = 320  # where nothing happens: a thousand children that sleep would else wake 50,000 times a second
 _RECEIVE_BYTES = 65_536
 _REHEARSALS = 20  # CPython 3.11 specializes code that ran 8 times, 3.13 after 2 to 17
 
@@ -203,7 +203,7 @@ class Job:
             try:
                 if poll.poll(pause_ms) and any(frame["type"] == "cancel" for frame in self._link.receive()):
                     self._lab.cancel()
-                pause_ms = _SHIP_EVERY_MS if self._send_news() else min(2 * pause_ms, _SHIP_IDLE_MS)
+                pause_ms = _SHIP_EVERY_MS if self._send_news() else min(4 * pause_ms, _SHIP_IDLE_MS)
             except (OSError, EOFError):  # nobody is left to serve
                 os.killpg(0, signal.SIGKILL)
 

@@ -70,8 +70,11 @@ class JobStore(ABC):
         """
 
     @abstractmethod
-    def add(self, job: Job, idempotency: Idempotency | None = None) -> Future[Added]:
+    def add(self, job: Job, idempotency: Idempotency | None = None, *, lazily: bool = False) -> Future[Added]:
         """Remember a new job, or find the one that has its key already.
+
+        Args:
+            lazily: see `move`.
 
         The future raises:
             IdempotencyConflict: the key belongs to a job with another fingerprint.

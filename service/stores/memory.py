@@ -31,7 +31,7 @@ class MemoryStore(JobStore):
     def open(self) -> None:
         """Nothing has to be opened."""
 
-    def add(self, job: Job, idempotency: Idempotency | None = None) -> Future[Added]:
+    def add(self, job: Job, idempotency: Idempotency | None = None, *, lazily: bool = False) -> Future[Added]:  # noqa: ARG002  never late
         """Remember a new job; see the base class."""
         return self._write(lambda: self._add(job, idempotency))
 

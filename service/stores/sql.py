@@ -107,9 +107,9 @@ class SqlStore(JobStore):
             _metadata.create_all(connection)
         self._writer.start()
 
-    def add(self, job: Job, idempotency: Idempotency | None = None) -> Future[Added]:
+    def add(self, job: Job, idempotency: Idempotency | None = None, *, lazily: bool = False) -> Future[Added]:
         """Remember a new job; see the base class."""
-        return self._write(lambda connection: _add(connection, job, idempotency))
+        return self._write(lambda connection: _add(connection, job, idempotency), lazily)
 
     def move(self, before: JobState, job: Job, *, lazily: bool = False) -> Future[None]:
         """Replace a job; see the base class."""

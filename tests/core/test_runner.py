@@ -63,7 +63,7 @@ class HeldStore(MemoryStore):
         self.held: deque[tuple[Future[Any], Future[Any]]] = deque()
         self._holds = True
 
-    def add(self, job: Job, idempotency: Idempotency | None = None) -> Future[Added]:
+    def add(self, job: Job, idempotency: Idempotency | None = None, *, lazily: bool = False) -> Future[Added]:
         """Remember the job and hold the answer back."""
         return self._hold(super().add(job, idempotency))
 
@@ -105,7 +105,7 @@ class RefusingStore(MemoryStore):
         super().__init__()
         self._refuses = refuses
 
-    def add(self, job: Job, idempotency: Idempotency | None = None) -> Future[Added]:
+    def add(self, job: Job, idempotency: Idempotency | None = None, *, lazily: bool = False) -> Future[Added]:
         """Remember the job, or refuse to."""
         return self._refusal() if self._refuses(job) else super().add(job, idempotency)
 
@@ -259,20 +259,28 @@ def test_a_scenario_that_fails_is_not_tried_again(start: Start) -> None:
 
 
 def test_nobody_is_told_before_it_is_on_disk(start: Start) -> None:
-    """Neither is a job accepted or run before it is written, nor is its end told before that is."""
+    """A job is not said to be accepted before it is written, nor to have ended before that is."""
+    store = HeldStore()
+    runner = start(store, ScriptedExecutor())
+    ticket = runner.submit(make_job())
+    wait_until(lambda: len(store.held) == 3)  # it was accepted, has started and has ended
+    assert (False, False) == (ticket.accepted.done(), ticket.settled.done())
+    store.let_go(1)
+    assert (True, False) == (ticket.accepted.done(), ticket.settled.done())
+    store.let_go(1)
+    assert not ticket.settled.done()
+    store.let_go(1)
+    assert JobState.SUCCEEDED is _settled(ticket.settled).status
+
+
+def test_a_job_with_a_key_does_not_run_before_it_is_known_for_new(start: Start) -> None:
+    """A repeated request must not run its job again, so one with a key waits until it is written."""
     store, executor = HeldStore(), ScriptedExecutor()
     runner = start(store, executor)
-    ticket = runner.submit(make_job())
+    ticket = runner.submit(make_job(), _SAME)
     wait_until(lambda: len(store.held) == 1)
     assert (False, []) == (ticket.accepted.done(), executor.orders)
-    store.let_go(1)
-    assert ticket.accepted.done()
-    wait_until(lambda: len(store.held) == 2)  # it has started, and it has ended
-    assert [JobState.SUCCEEDED] == [job.status for job in store.page(JobQuery(limit=1))]
-    assert not ticket.settled.done()
-    store.let_go(1)
-    assert not ticket.settled.done()
-    store.let_go(1)
+    store.let_go_of_all()
     assert JobState.SUCCEEDED is _settled(ticket.settled).status
 
 
@@ -552,19 +560,21 @@ def test_a_finished_job_cannot_be_cancelled(start: Start) -> None:
     assert settled == store.get(job.id)
 
 
-def test_a_job_can_be_cancelled_before_it_is_on_disk(start: Start) -> None:
-    """A job that is cancelled while it is being written is written as cancelled and never run."""
-    store, executor = HeldStore(), ScriptedExecutor()
+def test_a_job_can_be_cancelled_before_it_is_on_disk(start: Start, held: threading.Event) -> None:
+    """A job that is cancelled while it is being written and waits is written as cancelled and never run."""
+    store, executor = HeldStore(), ScriptedExecutor(held=held)
     runner = start(store, executor)
-    job = make_job()
+    runner.submit(make_job(lane="cpu"))
+    _wait_for_counts(runner, cpu=(0, 1))
+    job = make_job(lane="cpu")
     ticket = runner.submit(job)
     runner.cancel(job.id)
     store.let_go_of_all()
     assert JobState.CANCELLED is _settled(ticket.settled).status
     assert JobState.CANCELLED is store.get(job.id).status
-    runner.close(0.0)
-    assert [] == executor.orders
-    assert {"cpu": (0, 0), "wait": (0, 0)} == _counts(runner)
+    held.set()
+    _wait_for_counts(runner)
+    assert job.id not in [order.job_id for order in executor.orders]
 
 
 def test_a_wish_outlives_an_attempt_that_failed(start: Start, held: threading.Event) -> None:
@@ -744,17 +754,23 @@ def test_a_report_that_is_none_ends_the_job(start: Start, report: Report) -> Non
 
 
 def test_a_store_that_refuses_a_job_tells_both_futures(start: Start) -> None:
-    """A job that could not be written was never accepted: nobody waits for it, nothing runs it, nothing counts it."""
-    executor = ScriptedExecutor()
+    """A job that could not be written was never accepted: nobody waits for it, and nothing counts it."""
     refused = make_job()
-    runner = start(RefusingStore(lambda job: job.id == refused.id), executor, max_queued=1)
+    runner = start(RefusingStore(lambda job: job.id == refused.id), max_queued=1)
     for _ in range(3):  # each would fill the queue if it were still counted
         ticket = runner.submit(refused)
         assert [StoreUnavailable] * 2 == [type(_refusal(ticket.accepted)), type(_refusal(ticket.settled))]
-    assert {"cpu": (0, 0), "wait": (0, 0)} == _counts(runner)
+        _wait_for_counts(runner)
     assert (None, None) == (runner.watch(refused.id), runner.peek(refused.id))
     assert JobState.SUCCEEDED is _settled(runner.submit(make_job()).settled).status
-    assert refused.id not in [order.job_id for order in executor.orders]
+
+
+def test_a_job_that_the_store_refuses_is_ended_again(start: Start, held: threading.Event) -> None:
+    """A run that began beside a write that then failed does not go on."""
+    refused = make_job()
+    runner = start(RefusingStore(lambda job: job.id == refused.id), ScriptedExecutor(held=held))
+    assert StoreUnavailable is type(_refusal(runner.submit(refused).settled))
+    _wait_for_counts(runner)  # nobody let it go: it was cancelled, or had not begun
 
 
 def test_an_end_that_cannot_be_written_is_not_told(start: Start) -> None:
@@ -1020,17 +1036,20 @@ def test_a_job_that_cannot_be_run_while_the_runner_closes_is_put_back(start: Sta
     assert [(JobState.QUEUED, 1)] == [(each.status, each.attempt) for each in store.unfinished()]
 
 
-def test_a_job_that_is_being_written_while_the_runner_closes_is_kept(start: Start) -> None:
+def test_a_job_that_is_being_written_while_the_runner_closes_is_kept(start: Start, held: threading.Event) -> None:
     """A job that was on its way to the disk at the end is accepted, and waits there for the next start."""
-    store, executor = HeldStore(), ScriptedExecutor()
+    store, executor = HeldStore(), ScriptedExecutor(held=held)
     runner = start(store, executor)
-    job = make_job()
+    runner.submit(make_job(lane="cpu"))
+    _wait_for_counts(runner, cpu=(0, 1))
+    job = make_job(lane="cpu")
     ticket = runner.submit(job)
     runner.close(0.0)
     assert ShuttingDown is type(_refusal(ticket.settled))
     store.let_go_of_all()
     assert Added(job) == ticket.accepted.result(RESULT_S)
-    assert ([job], []) == (store.unfinished(), executor.orders)
+    assert job in store.unfinished()
+    assert job.id not in [order.job_id for order in executor.orders]
 
 
 def _expect_no_log_of_a_broken_callback(caplog: pytest.LogCaptureFixture) -> None:
