@@ -61,10 +61,10 @@ def decode(line: bytes) -> Frame:
     Raises:
         BadFrame: the line is no JSON object with a `type`, or holds a text or a number that `encode` never writes.
     """
-    if _SURROGATE.search(line):
+    if b"\\u" in line and _SURROGATE.search(line):
         raise BadFrame("a frame holds an escaped surrogate, which `encode` never writes")
     try:
-        frame = json.loads(line.decode("utf-8"), parse_constant=_refuse, parse_float=_finite)
+        frame = _DECODER.decode(line.decode("utf-8"))
     except (ValueError, RecursionError) as exc:
         raise BadFrame(f"not JSON: {exc}: {line[:80]!r}") from exc
     if not isinstance(frame, dict) or not isinstance(frame.get("type"), str):
@@ -81,6 +81,9 @@ def _finite(digits: str) -> float:
     if number in (float("inf"), float("-inf")):
         raise ValueError(f"{digits} is too large")
     return number
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
 def whole(value: Any) -> int:

@@ -169,7 +169,8 @@ class _Conversation:
         self._stopped: JobState | None = None
         self._broken: str | None = None
         self._poll = select.poll()
-        self._open = True  # whether the child may still say something
+        self._open = True  # whether there may be more to read
+        self._heard = True  # whether the poll wakes for it
 
     def hold(self) -> Report:
         for descriptor in (self._child.link.fileno(), self._child.status, self._woken):
@@ -201,6 +202,8 @@ class _Conversation:
             frames = None
         if frames is None:
             self._open = False
+        if self._heard and (frames is None or self._transcript.ended):  # what is left is its end, which `status` tells
+            self._heard = False
             self._poll.unregister(self._child.link)
         if self._started is None and self._transcript.started:
             self._started = time.monotonic()

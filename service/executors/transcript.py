@@ -75,6 +75,11 @@ class Transcript:
         """Whether the scenario began."""
         return self._before is not None
 
+    @property
+    def ended(self) -> bool:
+        """Whether the child has said all that it may say."""
+        return self._bye is not None
+
     def add(self, frame: Frame) -> None:
         """Take in the next frame; one that is refused leaves nothing behind but what came whole before its fault.
 
