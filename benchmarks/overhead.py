@@ -8,7 +8,10 @@ as the clients.
 from __future__ import annotations
 
 import asyncio
+import os
 import statistics
+import subprocess
+import sys
 import time
 
 from benchmarks.support import Client, banner, many, process, service, summary
@@ -19,6 +22,30 @@ _ROUNDS = 5
 _JOBS = 1_500  # a round: some seconds
 _POSTS = 6_000
 _SINGLE = 300  # requests of the one client
+
+
+# A child with nothing of ours in it: the least that a whole job can cost.
+_LEAST = """
+import gc, os, resource, threading
+gc.collect(); gc.freeze(); gc.disable()
+def child():
+    threads = [threading.Thread(target=int) for _ in range(4)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    os._exit(0)
+for _ in range(1000):
+    pid = os.fork()
+    if pid == 0: child()
+    os.waitpid(pid, 0)
+used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+print(sum(each.ru_utime + each.ru_stime for each in used) / 1000)
+"""
+
+
+def _least_s() -> float:
+    """Return the CPU seconds of forking an interpreter that starts and joins four threads and exits."""
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", _LEAST], capture_output=True, text=True, check=True)
+    return float(done.stdout)
 
 
 async def _rate(port: int, count: int, *statuses: int) -> float:
@@ -45,6 +72,11 @@ async def _latencies(port: int) -> list[float]:
 def main() -> None:
     """Measure and print."""
     banner("overhead")
+    least_s = _least_s()
+    most = (os.cpu_count() or 1) / least_s
+    print(
+        f"  fork, four threads, exit, with nothing of ours: {1000 * least_s:.2f} ms of CPU, at most {most:.0f}/s here"
+    )
     ratios = []
     with process("-m", "benchmarks.bare", "0") as bare, service() as whole:
         for _ in range(_ROUNDS):

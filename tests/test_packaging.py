@@ -165,7 +165,7 @@ def ci(tmp_path: Path) -> Path:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text((ROOT / name).read_text())
     tools = [".venv/bin/" + name for name in ("pip", "pytest", "ruff", "mypy", "lint-imports")]
-    for name in ["bin/python3", *tools]:
+    for name in ["bin/python3", "bin/npm", ".ci/spectral", *tools]:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(
@@ -184,10 +184,11 @@ def run_ci(tree: Path, breaks: str = "nothing") -> tuple[int, list[str]]:
 
 
 def test_ci_runs_the_readme_and_the_checks(ci: Path) -> None:
-    """`.ci/run` runs the README's own test command, then lint, format, types and floors."""
+    """`.ci/run` runs the README's own test command, then lint, format, types, floors, and the document's rules."""
     _, tests = readme_commands()
     expected = [step.replace("python3", "bin/python3", 1) for step in tests.split(" && ")]
     expected += [f".venv/bin/{check}" for check in ("ruff check", "ruff format --check", "mypy", "lint-imports")]
+    expected += [".ci/spectral"]
 
     status, calls = run_ci(ci)
 
@@ -195,13 +196,15 @@ def test_ci_runs_the_readme_and_the_checks(ci: Path) -> None:
     assert expected == [call.strip() for call in calls]
 
 
-@pytest.mark.parametrize("breaks", ["-m venv", "-r requirements", "pytest", "ruff check", "format", "mypy", "imports"])
+@pytest.mark.parametrize(
+    "breaks", ["-m venv", "-r requirements", "pytest", "ruff check", "format", "mypy", "imports", "spectral"]
+)
 def test_ci_fails_when_any_step_fails(ci: Path, breaks: str) -> None:
     """`.ci/run` fails when any one of its steps fails, and still runs the checks after it."""
     status, calls = run_ci(ci, breaks)
 
     assert status == 1
-    assert calls[-1].strip() == ".venv/bin/lint-imports"
+    assert calls[-1].strip() == ".ci/spectral"
 
 
 def test_image_is_lean_and_unprivileged() -> None:

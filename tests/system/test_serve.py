@@ -274,7 +274,7 @@ class TestEnd:
         server.start(THREADLAB_SHUTDOWN_GRACE_S="0.2")
         with ThreadPoolExecutor(2) as pool:
             post = pool.submit(server.ask, "POST", "/v1/jobs", json=LONG, headers={"Prefer": "wait=60"})
-            wait_until(server.children)
+            wait_until(lambda: server.ask("GET", "/v1/jobs").json()["jobs"])  # written a moment after it began
             (job,) = server.ask("GET", "/v1/jobs").json()["jobs"]
             poll = pool.submit(server.job, job["id"], 60)
             begun = time.monotonic()
