@@ -9,7 +9,7 @@ import uvicorn
 from fastapi import Body, FastAPI
 
 from service import catalog
-from service.api.schemas import RequestLimits, RequestUnion
+from service.api.requests import RequestLimits, RequestUnion
 
 
 def _app() -> FastAPI:

@@ -20,7 +20,7 @@ from ulid import LaxMonotonicPolicy, ULIDGenerator
 from service import __version__, catalog
 from service.api import describe, jobs, middleware, pages, problems, scenarios, system
 from service.api.answers import Desk
-from service.api.schemas import RequestLimits, RequestUnion
+from service.api.requests import RequestLimits, RequestUnion
 from service.executors.base import JobExecutor
 from service.executors.forkserver import Preload
 from service.executors.local import LocalExecutor, LocalLimits

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service import __version__, catalog, logs
-from service.api.schemas import RequestLimits, RequestUnion
+from service.api.requests import RequestLimits, RequestUnion
 from service.app import create_app, local_executor
 from service.catalog import Scenario
 from service.errors import ThreadlabError

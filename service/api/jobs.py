@@ -1,4 +1,7 @@
-"""`/v1/jobs`: submit, look, wait, cancel, run again, forget. No `from __future__ import annotations`: see `schemas`."""
+"""`/v1/jobs`: submit, look, wait, cancel, run again, forget.
+
+No `from __future__ import annotations` here: see `requests`.
+"""
 
 import base64
 import binascii
@@ -15,7 +18,8 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from service.api.answers import Desk, JsonAnswer, Wait, documented, etag
-from service.api.schemas import JobList, JobView, RequestUnion, job_list_item
+from service.api.requests import RequestUnion
+from service.api.schemas import JobList, JobView, job_list_item
 from service.catalog import Catalog
 from service.errors import IllegalMove
 from service.jobs import Job, JobState

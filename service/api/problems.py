@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from service import errors, logs
-from service.api.schemas import RequestUnion
+from service.api.requests import RequestUnion
 
 __all__ = ["BY_STATUS", "KINDS", "Kind", "ProblemResponse", "install", "too_large"]
 

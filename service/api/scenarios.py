@@ -8,7 +8,8 @@ from starlette.responses import PlainTextResponse, Response
 
 from service.api.answers import JsonAnswer, documented
 from service.api.jobs import Intake
-from service.api.schemas import JobView, RequestUnion, ScenarioList, ScenarioView
+from service.api.requests import RequestUnion
+from service.api.schemas import JobView, ScenarioList, ScenarioView
 from service.catalog import Catalog, Scenario
 
 __all__ = ["make_router"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from service.api.schemas import RequestLimits, RequestUnion
+from service.api.requests import RequestLimits, RequestUnion
 from service.app import create_app
 from service.catalog import Catalog
 from service.executors.scripted import ScriptedExecutor

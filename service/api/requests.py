@@ -1,0 +1,132 @@
+"""The request union, built from the catalog.
+
+Who uses it: the endpoints, FastAPI for the OpenAPI document, and the command line. A scenario's `Params` is a standard
+dataclass whose `metadata` holds pydantic's names; `RequestUnion` makes one named dataclass per scenario out of it and
+of the job's options, so that a body is flat and every limit stands in the document. No `from __future__ import
+annotations` here: annotations must be objects, not text.
+"""
+
+import dataclasses
+import json
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from service.catalog import Catalog, Scenario
+
+__all__ = ["RequestLimits", "RequestUnion"]
+
+_STRICT = {int, float, bool, str}  # a "4" for a number is a mistake that we tell, with the 4 it stands for
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """What a request may ask for; the limits stand in the schema.
+
+    Attributes:
+        fields: the highest value of a parameter, by its name, whatever the scenario itself allows.
+    """
+
+    fields: dict[str, int]
+    default_timeout_s: float
+    max_timeout_s: float
+
+
+class RequestUnion:
+    """All requests that the catalog allows, told apart by `scenario`.
+
+    Attributes:
+        annotation: the union as a type, for an endpoint's parameter.
+    """
+
+    def __init__(self, catalog: Catalog, limits: RequestLimits) -> None:
+        self.models = {scenario.name: _request_model(scenario, limits) for scenario in catalog}
+        models = tuple(self.models.values())
+        self.annotation: Any = Annotated[Union[models], Field(discriminator="scenario")]  # noqa: UP007  made at run time
+        adapted: Any = self.annotation  # a type made at run time, which mypy cannot know for one
+        self._adapter: TypeAdapter[Any] = TypeAdapter(adapted)
+
+    def parse(self, body: Any) -> Any:
+        """Return the request that a JSON value holds.
+
+        Raises:
+            pydantic.ValidationError: it holds none.
+        """
+        return self._adapter.validate_python(body)
+
+    def from_query(self, scenario: str, query: Mapping[str, str]) -> dict[str, Any]:
+        """Return the body that a query string stands for: text for parameters that are text, else read as JSON."""
+        hints = typing.get_type_hints(self.models[scenario]) if scenario in self.models else {}
+        texts = {name for name, hint in hints.items() if str in (hint, *typing.get_args(hint))}
+        values = {name: text if name in texts else _from_json(text) for name, text in query.items()}
+        return {**values, "scenario": scenario}
+
+    @staticmethod
+    def dump(request: Any) -> dict[str, Any]:
+        """Return a request as JSON values, every default filled in, `scenario` first."""
+        values = {each.name: _plain(getattr(request, each.name)) for each in dataclasses.fields(request)}
+        return {"scenario": values.pop("scenario"), **values}
+
+    def schema(self, name: str) -> dict[str, Any]:
+        """Return the JSON Schema of a scenario's request."""
+        return TypeAdapter(self.models[name]).json_schema()
+
+
+def _request_model(scenario: Scenario, limits: RequestLimits) -> type[Any]:
+    """A frozen dataclass, named like `CounterJob`: the scenario's parameters and the job's options."""
+    hints = scenario.hints()
+    members: list[tuple[str, Any, Any]] = [
+        ("scenario", Literal[scenario.name], field(metadata={"description": scenario.summary}))
+    ]
+    for name, parameter in scenario.fields().items():
+        metadata = dict(parameter.metadata)
+        if name in limits.fields:
+            metadata["le"] = min(metadata.get("le", limits.fields[name]), limits.fields[name])
+        if {hints[name], *typing.get_args(hints[name])} & _STRICT:
+            metadata["strict"] = True
+        members.append((name, hints[name], field(default=parameter.default, metadata=metadata)))
+    members += _options(limits)
+    return dataclasses.make_dataclass(
+        "".join(part.title() for part in scenario.name.split("_")) + "Job",
+        members,
+        bases=(scenario.params_type,),
+        frozen=True,
+        kw_only=True,
+        namespace={"__pydantic_config__": ConfigDict(extra="forbid"), "__doc__": scenario.summary},
+    )
+
+
+def _options(limits: RequestLimits) -> list[tuple[str, Any, Any]]:
+    """What every job has besides its scenario's parameters."""
+    timeout = {
+        "gt": 0,
+        "le": limits.max_timeout_s,
+        "strict": True,
+        "allow_inf_nan": False,
+        "description": "Seconds that the scenario may run; then the job is `timed_out` and its process is ended.",
+    }
+    label = {"min_length": 1, "max_length": 200, "description": "A text of yours to find the job again by."}
+    return [
+        ("timeout_s", float, field(default=min(limits.default_timeout_s, limits.max_timeout_s), metadata=timeout)),
+        ("label", str | None, field(default=None, metadata=label)),
+    ]
+
+
+def _from_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return value
