@@ -33,7 +33,7 @@ async def _all(port: int) -> list[float]:
 def main() -> None:
     """Measure and print."""
     banner("kill")
-    with service(THREADLAB_MAX_THREADS="512") as port:
+    with service() as port:
         took = asyncio.run(_all(port))
     within = sum(1 for each in took if each < _AIM_S)
     print(f"  {_RUNS} cancels of 64 busy threads: {summary(took)}, p90 {1000 * percentile(took, 90):.1f} ms")

@@ -84,11 +84,8 @@ class Scenario:
 
     def hints(self) -> dict[str, Any]:
         """Return the types of the parameters, by name, in order."""
-        return {
-            name: hint
-            for name, hint in typing.get_type_hints(self.params_type, include_extras=True).items()
-            if name in self.fields()
-        }
+        hints = typing.get_type_hints(self.params_type, include_extras=True)
+        return {name: hints[name] for name in self.fields()}
 
     def fields(self) -> dict[str, dataclasses.Field[Any]]:
         """Return the parameters, by name, in order."""

@@ -155,15 +155,7 @@ def _run(scenario: Scenario, given: dict[str, Any]) -> None:
         raise _failed(
             "\n".join(f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in exc.errors())
         ) from exc
-    order = Order(
-        job_id="job_run",
-        scenario=scenario.name,
-        digest=scenario.digest,
-        source=scenario.source,
-        params={name: values[name] for name in scenario.fields()},
-        timeout_s=values["timeout_s"],
-        max_output_bytes=settings.max_output_bytes,
-    )
+    order = Order.of("job_run", scenario, values, settings.max_output_bytes)
     executor = local_executor(found, settings)
     try:
         report = executor.run(order, Cancel())

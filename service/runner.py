@@ -179,32 +179,24 @@ class Runner:
             self._entries[job.id] = entry
             self._queued[job.lane] += 1
         accepted = self._store.add(job, idempotency, lazily=waits and idempotency is None)
-        if idempotency is None:
+        begun = idempotency is None
+        if begun:
             self._schedule(entry)
-            accepted.add_done_callback(lambda added: self._accepted(entry, added))
-        else:
-            accepted.add_done_callback(lambda added: self._known(entry, added))
+        accepted.add_done_callback(lambda added: self._accepted(entry, added, begun))
         return Ticket(accepted, entry.settled)
 
-    def _accepted(self, entry: _Entry, accepted: Future[Added]) -> None:
-        """End a job that could not be written. Runs on the store's thread."""
+    def _accepted(self, entry: _Entry, accepted: Future[Added], begun: bool) -> None:
+        """Go on with a job once it is on disk, or let go of one that is not to be. Runs on the store's thread."""
         refusal = accepted.exception()
         if refusal is not None:
             self._forget(entry)
             entry.cancel.wish()
             _refuse(entry.settled, refusal)
-
-    def _known(self, entry: _Entry, accepted: Future[Added]) -> None:
-        """Go on with a job that has a key, once it is known whether it is new. Runs on the store's thread."""
-        refusal = accepted.exception()
-        if refusal is not None:
-            self._forget(entry)
-            _refuse(entry.settled, refusal)
-        elif not accepted.result().replayed:
-            self._schedule(entry)
-        else:
+        elif accepted.result().replayed:
             self._forget(entry)
             self._follow(entry, accepted.result().job)
+        elif not begun:
+            self._schedule(entry)
 
     def _forget(self, entry: _Entry) -> None:
         with self._lock:
@@ -257,7 +249,9 @@ class Runner:
     def _run(self, job: Job, cancel: Cancel) -> Report | None:
         """Return what the run showed, or None if it may be tried again."""
         try:
-            return self._executor.run(self._order(job), cancel)
+            scenario = self._catalog.get(job.scenario)
+            order = Order.of(job.id, scenario, job.request, self._limits.max_output_bytes)
+            return self._executor.run(order, cancel)
         except errors.ExecutorError:
             _log.exception("job could not be run", extra={"job": job.id, "attempt": job.attempt})
             return None
@@ -265,7 +259,7 @@ class Runner:
             return _failed("ScenarioNotFound", str(exc))
         except Exception:  # noqa: BLE001  a job must not stay running for ever because of a fault of ours
             _log.exception("an executor broke its contract", extra={"job": job.id})
-            return _failed("InternalError", "The service failed to run it; its log says why.")
+            return _internal_error()
 
     def _finished(self, job: Job, report: Report) -> Job:
         try:
@@ -274,22 +268,8 @@ class Runner:
         except Exception:  # noqa: BLE001  as in `_run`: an executor's fault must not leave a job running for ever
             _log.exception("an executor broke its contract", extra={"job": job.id})
             job = replace(job, status=JobState.RUNNING)
-            return job.finish(
-                _failed("InternalError", "The service failed to run it; its log says why."), self._clock()
-            )
+            return job.finish(_internal_error(), self._clock())
         return job
-
-    def _order(self, job: Job) -> Order:
-        scenario = self._catalog.get(job.scenario)
-        return Order(
-            job_id=job.id,
-            scenario=job.scenario,
-            digest=scenario.digest,
-            source=scenario.source,
-            params={name: job.request[name] for name in scenario.fields()},
-            timeout_s=job.request["timeout_s"],
-            max_output_bytes=self._limits.max_output_bytes,
-        )
 
     def _put_back(self, entry: _Entry) -> None:
         with self._lock:
@@ -415,6 +395,10 @@ def _refuse(settled: Future[Job], why: BaseException) -> None:
 
 def _failed(kind: str, message: str) -> Report:
     return Report(JobState.LOST, None, Failure(type=kind, message=message, traceback=None), None, None)
+
+
+def _internal_error() -> Report:
+    return _failed("InternalError", "The service failed to run it; its log says why.")
 
 
 def _lost(job: Job) -> Report:

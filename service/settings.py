@@ -6,7 +6,6 @@ environment variable `THREADLAB_` plus its name in capitals.
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Literal
 
 from pydantic import Field
@@ -101,11 +100,3 @@ class Settings(BaseSettings):
 
     log_format: Literal["auto", "text", "json"] = "auto"
     """How it is logged. Default: text on a terminal, JSON elsewhere."""
-
-    @property
-    def loopback(self) -> bool:
-        """Whether only this machine can reach the service."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"

@@ -46,6 +46,7 @@ class RequestUnion:
         self.models = {scenario.name: _request_model(scenario, limits) for scenario in catalog}
         models = tuple(self.models.values())
         self.annotation: Any = Annotated[Union[models], Field(discriminator="scenario")]  # noqa: UP007  made at run time
+        self._schemas: dict[str, dict[str, Any]] = {}  # made when first asked for
         adapted: Any = self.annotation  # a type made at run time, which mypy cannot know for one
         self._adapter: TypeAdapter[Any] = TypeAdapter(adapted)
 
@@ -72,7 +73,9 @@ class RequestUnion:
 
     def schema(self, name: str) -> dict[str, Any]:
         """Return the JSON Schema of a scenario's request."""
-        return TypeAdapter(self.models[name]).json_schema()
+        if name not in self._schemas:
+            self._schemas[name] = TypeAdapter(self.models[name]).json_schema()
+        return self._schemas[name]
 
 
 def _request_model(scenario: Scenario, limits: RequestLimits) -> type[Any]:

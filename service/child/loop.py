@@ -183,7 +183,6 @@ class Job:
     def _bye(self) -> bytes:
         bye = {
             "type": "bye",
-            "ended_ns": self._recorder.now_ns(),
             "warnings": self._lab.warnings,
             "dropped": self._recorder.dropped,
         }

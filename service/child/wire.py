@@ -12,7 +12,7 @@ Up, on a job's own socket, in this order (a `?` may be absent, a `*` may come an
     output*    lines: [[at_ns, thread, text], ...]          what was printed; thread is null for output from C
     result     outcome, grade, meaning, values, wall_ns, cpu_ns, active_threads, switch_interval_s
     error      error, message, traceback                    instead of `result`: the scenario raised
-    bye        ended_ns, ending?, warnings, dropped         the interpreter has joined its threads and is about to end
+    bye        ending?, warnings, dropped                   the interpreter has joined its threads and is about to end
 
 Down: `cancel`, at most once. On the fork server's socket: `hello` up, then `preload` down and `preloaded` up for each
 scenario, then `fork` down (the order, and two descriptors: the child's end of the link, and a pipe) and `kill`. Into

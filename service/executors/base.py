@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from service.catalog import Scenario
 from service.jobs import Report
 
 __all__ = ["Cancel", "Interpreter", "JobExecutor", "Order"]
@@ -37,6 +38,19 @@ class Order:
     params: dict[str, Any]
     timeout_s: float
     max_output_bytes: int
+
+    @classmethod
+    def of(cls, job_id: str, scenario: Scenario, request: Mapping[str, Any], max_output_bytes: int) -> Order:
+        """Return the order for a request of a scenario, every default filled in."""
+        return cls(
+            job_id=job_id,
+            scenario=scenario.name,
+            digest=scenario.digest,
+            source=scenario.source,
+            params={name: request[name] for name in scenario.fields()},
+            timeout_s=request["timeout_s"],
+            max_output_bytes=max_output_bytes,
+        )
 
 
 @dataclass(frozen=True, slots=True)

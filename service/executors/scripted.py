@@ -43,7 +43,7 @@ def success(outcome: str = "done", **values: Any) -> list[Frame]:
             "active_threads": 1,
             "switch_interval_s": 0.005,
         },
-        {"type": "bye", "ended_ns": 1_000_000, "warnings": [], "dropped": 0},
+        {"type": "bye", "warnings": [], "dropped": 0},
     ]
 
 
