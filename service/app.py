@@ -7,6 +7,7 @@ values. Start and end are the lifespan's: open the store, start the runner; on t
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -22,7 +23,7 @@ from service.api import describe, jobs, middleware, pages, problems, scenarios, 
 from service.api.answers import Desk
 from service.api.requests import RequestLimits, RequestUnion
 from service.executors.base import JobExecutor
-from service.executors.forkserver import Preload
+from service.executors.interpreters import Interpreters
 from service.executors.local import LocalExecutor, LocalLimits
 from service.runner import Runner, RunnerLimits
 from service.settings import Settings
@@ -46,7 +47,7 @@ def create_app(settings: Settings, executor: JobExecutor | None = None) -> FastA
     runner = Runner(store, executor, found, _runner_limits(settings))
     desk = Desk(runner, store, settings.max_wait_s, settings.retry_after_s)
     requests = RequestUnion(found, _request_limits(settings))
-    intake = jobs.Intake(desk, found, requests, _new_ids())
+    intake = jobs.Intake(desk, found, requests, executor, _new_ids())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -90,7 +91,6 @@ class _App(FastAPI):
 def local_executor(found: catalog.Catalog, settings: Settings) -> LocalExecutor:
     """Return an executor that runs jobs on this machine, not started."""
     return LocalExecutor(
-        [Preload(scenario.name, scenario.digest, scenario.source) for scenario in found],
         LocalLimits(
             startup_timeout_s=settings.startup_timeout_s,
             cancel_grace_s=settings.cancel_grace_s,
@@ -99,6 +99,10 @@ def local_executor(found: catalog.Catalog, settings: Settings) -> LocalExecutor:
             open_files=settings.child_open_files,
             file_bytes=settings.child_file_bytes,
         ),
+        Interpreters(
+            given=list(filter(None, settings.interpreters.split(os.pathsep))), search=settings.find_interpreters
+        ),
+        kept=[scenario.digest for scenario in found],
     )
 
 
@@ -123,7 +127,7 @@ def _request_limits(settings: Settings) -> RequestLimits:
 def _shown_limits(settings: Settings) -> dict[str, float]:
     values: dict[str, Any] = settings.model_dump()
     hidden = {"port", "retry_after_s"}
-    return {name: value for name, value in values.items() if isinstance(value, (int, float)) and name not in hidden}
+    return {name: value for name, value in values.items() if type(value) in (int, float) and name not in hidden}
 
 
 def _new_ids() -> Callable[[], str]:

@@ -32,7 +32,7 @@ __all__ = ["OPTIONS", "Catalog", "Example", "Outcome", "Scenario", "Unavailable"
 _GROUP = "threadlab.scenarios"
 
 # The names that a job's own options have or will have: a scenario's parameter may not hide one.
-OPTIONS = frozenset({"scenario", "python", "timeout_s", "label", "trace", "callback_url"})
+OPTIONS = frozenset({"scenario", "python", "gil", "timeout_s", "label", "trace", "callback_url"})
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _LANES = typing.get_args(Lane)

@@ -15,6 +15,7 @@
   x ExecutorError
     - ForkServerDied         it could not be started, or ended under a job
     - ForkFailed             the system refused another process
+    - InterpreterNotFound    no interpreter here is the one asked for
 
 Who uses it: every floor above. `api.problems` alone turns these into HTTP; nothing here knows of status codes.
 Foreign errors are wrapped once, where they come in, with `raise ... from exc`.
@@ -30,6 +31,7 @@ __all__ = [
     "ForkServerDied",
     "IdempotencyConflict",
     "IllegalMove",
+    "InterpreterNotFound",
     "JobError",
     "JobNotFound",
     "QueueFull",
@@ -131,3 +133,20 @@ class ForkServerDied(ExecutorError):
 
 class ForkFailed(ExecutorError):
     """The system refused another process."""
+
+
+class InterpreterNotFound(ExecutorError):
+    """No interpreter here is the one that a job asks for; trying again would not help.
+
+    Args:
+        option: which of the job's options cannot be met: `python` or `gil`.
+        asked: its value.
+        known: the values that could be.
+        text: what is wrong, and what there is.
+    """
+
+    def __init__(self, option: str, asked: str, known: tuple[str, ...], text: str) -> None:
+        super().__init__(text)
+        self.option = option
+        self.asked = asked
+        self.known = known

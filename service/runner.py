@@ -252,6 +252,8 @@ class Runner:
             scenario = self._catalog.get(job.scenario)
             order = Order.of(job.id, scenario, job.request, self._limits.max_output_bytes)
             return self._executor.run(order, cancel)
+        except errors.InterpreterNotFound as exc:  # it was here when the job was accepted
+            return _failed("InterpreterNotFound", str(exc))
         except errors.ExecutorError:
             _log.exception("job could not be run", extra={"job": job.id, "attempt": job.attempt})
             return None

@@ -48,6 +48,13 @@ class Settings(BaseSettings):
     max_iterations: int = Field(10_000_000, ge=1)
     """Iterations per thread that one job may ask for. Default: some seconds of a loop per thread."""
 
+    find_interpreters: bool = True
+    """Whether jobs may choose any CPython that is found on PATH, under pyenv, uv, asdf and rye. Default: yes, since
+    comparing them is what this is for; `false` leaves the service's own and those of `interpreters`."""
+
+    interpreters: str = ""
+    """Paths of more CPython executables, separated by colons. Default: none."""
+
     default_timeout_s: float = Field(60.0, gt=0)
     """Seconds that a job may run when it does not say. Default: long enough for every lesson at its slowest."""
 
@@ -89,8 +96,8 @@ class Settings(BaseSettings):
     """Private writable memory of a child (RLIMIT_DATA). Default: 512 stacks of 8 MiB, which count although they are
     hardly touched, and 2 GiB for the scenario."""
 
-    child_open_files: int = Field(256, ge=16)
-    """Descriptors of a child (RLIMIT_NOFILE). Default: ample for any lesson, useless for an attack."""
+    child_open_files: int = Field(1_024, ge=16)
+    """Descriptors of a child (RLIMIT_NOFILE). Default: what a login shell gets, enough for 512 downloads at once."""
 
     child_file_bytes: int = Field(64 * _MIB, ge=_MIB)
     """Size of any one file a child writes (RLIMIT_FSIZE). Default: a benchmark's file fits, a full disk does not."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import os
 import sys
 import threading
@@ -17,7 +16,7 @@ import pytest
 from service import catalog as catalogs
 from service.catalog import Catalog
 from service.executors.base import Cancel, Order
-from service.executors.forkserver import Preload
+from service.executors.interpreters import Interpreters
 from service.executors.local import LocalExecutor, LocalLimits
 from service.jobs import Report
 from tests.support import interpreters, wait_until
@@ -35,16 +34,8 @@ LIMITS = LocalLimits(
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that asks for `every_python` once on each interpreter found."""
     if "every_python" in metafunc.fixturenames:
-        metafunc.parametrize("every_python", _interpreters(), scope="session", ids=_short_name)
-
-
-@functools.cache
-def _interpreters() -> list[str]:
-    return interpreters()
-
-
-def _short_name(executable: str) -> str:
-    return Path(executable).parent.parent.name if executable != sys.executable else "own"
+        found = [pytest.param(each.executable, id=each.selector) for each in interpreters()]
+        metafunc.parametrize("every_python", found, scope="session")
 
 
 @pytest.fixture(scope="session")
@@ -56,12 +47,12 @@ def catalog() -> Catalog:
 @pytest.fixture(scope="session")
 def executors(catalog: Catalog) -> Iterator[Callable[[str], LocalExecutor]]:
     """A started local executor for an interpreter; one each for the whole session, because starting takes a while."""
-    preloads = [Preload(scenario.name, scenario.digest, scenario.source) for scenario in catalog]
+    digests = [scenario.digest for scenario in catalog]
     started: dict[str, LocalExecutor] = {}
 
     def executor(python: str = sys.executable) -> LocalExecutor:
         if python not in started:
-            started[python] = LocalExecutor(preloads, LIMITS, python)
+            started[python] = LocalExecutor(LIMITS, Interpreters(python), digests)
             started[python].start()
         return started[python]
 
@@ -102,7 +93,7 @@ def _new_threads(before: set[threading.Thread]) -> set[threading.Thread]:
 
 def _kept(request: pytest.FixtureRequest) -> int:
     """How many processes the session's own fixtures may hold: a fork server for each interpreter, a browser."""
-    return len(_interpreters()) + 8 if "run_scenario" in request.fixturenames else 0
+    return len(interpreters()) + 8 if "run_scenario" in request.fixturenames else 0
 
 
 def _children() -> set[str]:

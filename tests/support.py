@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
+
+from service.executors.base import Interpreter
+from service.executors.interpreters import Interpreters
 
 __all__ = ["CI", "interpreters", "need", "wait_until"]
 
 CI = bool(os.environ.get("CI"))
-
-_OLDEST = (3, 9)
 
 
 def wait_until(predicate: Callable[[], object], timeout_s: float = 20.0) -> None:
@@ -36,26 +35,7 @@ def need(tool: str) -> str:
     return path
 
 
-def interpreters() -> list[str]:
-    """Return the executables of every CPython from 3.9 on that is found by name or under pyenv, this one first."""
-    found: dict[tuple[int, ...], str] = {}
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    candidates = [sys.executable, *(shutil.which(f"python3.{minor}") for minor in range(9, 16))]
-    candidates += [str(path) for path in sorted(pyenv.glob("3.*/bin/python"))]
-    for executable in filter(None, candidates):
-        version = _version(executable)
-        if version is not None and version[:2] >= _OLDEST:
-            found.setdefault(version, executable)
-    return list(found.values())
-
-
-def _version(executable: str) -> tuple[int, ...] | None:
-    code = "import sys; print(sys.implementation.name, *sys.version_info[:3])"
-    try:
-        answer = subprocess.run(
-            [executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=20, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    name, *numbers = answer.stdout.split() or [""]
-    return tuple(int(number) for number in numbers) if name == "cpython" else None
+@functools.cache
+def interpreters() -> list[Interpreter]:
+    """Return every usable CPython that the service finds, its own first."""
+    return [each for each in Interpreters().all() if each.usable]

@@ -22,6 +22,7 @@ from service.api.requests import RequestUnion
 from service.api.schemas import JobList, JobView, job_list_item
 from service.catalog import Catalog
 from service.errors import IllegalMove
+from service.executors.base import JobExecutor
 from service.jobs import Job, JobState
 from service.runner import Ticket
 from service.stores.base import Idempotency, JobQuery
@@ -63,10 +64,13 @@ class ListQuery(BaseModel):
 class Intake:
     """Turns valid requests into submitted jobs; `/v1/jobs` and `/v1/try` share it."""
 
-    def __init__(self, desk: Desk, catalog: Catalog, requests: RequestUnion, new_id: Callable[[], str]) -> None:
+    def __init__(
+        self, desk: Desk, catalog: Catalog, requests: RequestUnion, executor: JobExecutor, new_id: Callable[[], str]
+    ) -> None:
         self.desk = desk
         self.requests = requests
         self._catalog = catalog
+        self._executor = executor
         self._new_id = new_id
 
     def validate(self, body: Any, source: str = "body") -> Any:
@@ -90,9 +94,12 @@ class Intake:
         """Submit a valid request as a new job: 200 with the finished job if it ends in time, else 202.
 
         Raises:
+            InterpreterNotFound: nothing here can run it.
             QueueFull, ShuttingDown: it cannot be taken now.
         """
         wait = self.desk.wait(prefer)
+        if request.python is not None or request.gil is not None:
+            await self.desk.blocking(self._executor.choose, request.python, request.gil)
         values = self.requests.dump(request)
         job = Job(
             id=self._new_id(),

@@ -65,6 +65,12 @@ KINDS: dict[type[Exception], Kind] = {
     errors.IdempotencyConflict: Kind(
         422, "idempotency-conflict", "The Idempotency-Key belongs to another request", "Take a new key for a new job."
     ),
+    errors.InterpreterNotFound: Kind(
+        422,
+        "interpreter-not-found",
+        "No such interpreter",
+        "`GET /v1/interpreters` lists what is here; install another one, and it is found at the next request.",
+    ),
     errors.QueueFull: Kind(
         503, "queue-full", "The queue is full", "Post again after the seconds that `Retry-After` says."
     ),
@@ -190,6 +196,9 @@ def _not_sent_as_json(request: Request, exc: RequestValidationError) -> bool:
 
 
 def _name_problem(exc: Exception) -> list[dict[str, Any]] | None:
+    if isinstance(exc, errors.InterpreterNotFound):
+        nearest = _closest(exc.asked, exc.known)
+        return [_without_nulls(detail=str(exc), pointer=f"#/{exc.option}", allowed=exc.known, nearest=nearest)]
     if not isinstance(exc, errors.ScenarioNotFound):
         return None
     return [

@@ -112,7 +112,16 @@ def _options(limits: RequestLimits) -> list[tuple[str, Any, Any]]:
         "description": "Seconds that the scenario may run; then the job is `timed_out` and its process is ended.",
     }
     label = {"min_length": 1, "max_length": 200, "description": "A text of yours to find the job again by."}
+    python = {
+        "min_length": 1,
+        "max_length": 200,
+        "description": "Which interpreter runs it: a `selector` of `GET /v1/interpreters`, a version such as `3.13` or "
+        "`3.13.0`, with a `t` for a free-threaded build, or `3.x` for the newest; null is the service's own.",
+    }
+    gil = {"description": "Switches the GIL of a free-threaded build; null leaves it as the build has it."}
     return [
+        ("python", str | None, field(default=None, metadata=python)),
+        ("gil", Literal["on", "off"] | None, field(default=None, metadata=gil)),
         ("timeout_s", float, field(default=min(limits.default_timeout_s, limits.max_timeout_s), metadata=timeout)),
         ("label", str | None, field(default=None, metadata=label)),
     ]

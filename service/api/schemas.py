@@ -134,6 +134,8 @@ class PythonView(_Answer):
     implementation: str
     gil: bool
     """Whether the global interpreter lock was on."""
+    free_threaded: bool = False
+    """Whether it was built to run without that lock (PEP 703)."""
     executable: str
     switch_interval_s: float
     """`sys.getswitchinterval()` at the end of the scenario."""
@@ -244,15 +246,51 @@ class ScenarioView(ScenarioItem):
     """For the default parameters."""
 
 
-class InterpreterView(_Answer):
-    """An interpreter that can run jobs."""
+class BuildView(_Answer):
+    """How an interpreter was built."""
 
-    python: PythonView
-    machine: MachineView
+    compiler: str
+    debug: bool
+    optimized: bool
+    """With profile-guided optimization."""
+    lto: bool
+    """With link-time optimization."""
+    jit: bool
+    """With the just-in-time compiler, and that is available."""
+
+
+class InterpreterView(_Answer):
+    """An interpreter that was found, and what it says of itself; null where it did not say."""
+
+    selector: str
+    """The shortest value of a job's `python` that means this one."""
+    executable: str
+    default: bool
+    """Whether jobs run on it that do not ask for one."""
+    usable: bool
+    """Whether jobs can run on it."""
+    reason: str | None
+    """Why not."""
+    version: str | None
+    implementation: str | None
+    free_threaded: bool | None
+    """Whether it was built to run without the global interpreter lock (PEP 703)."""
+    gil: bool | None
+    """Whether that lock is on when a job does not say."""
+    gil_switchable: bool | None
+    """Whether a job's `gil` can switch it."""
+    switch_interval_s: float | None
+    """`sys.getswitchinterval()` of a fresh process."""
+    subinterpreters: bool | None
+    """Whether a program can make interpreters with a lock each (PEP 734; on 3.13 by a private module)."""
+    build: BuildView | None
+    build_id: str | None
+    """`sys.version`: what was measured on one build is not taken for another."""
+    machine: MachineView | None
 
 
 class InterpreterList(_Answer):
-    """What can run jobs; the first is the default."""
+    """What was found, the default first, then the usable ones, the newest first."""
 
     interpreters: list[InterpreterView]
 

@@ -21,11 +21,9 @@ def make_router(desk: Desk, executor: JobExecutor, limits: dict[str, float]) -> 
     """
     router = APIRouter(tags=["system"])
 
-    @router.get(
-        "/v1/interpreters", response_model=InterpreterList, response_class=JsonAnswer, responses=documented(503)
-    )
+    @router.get("/v1/interpreters", response_model=InterpreterList, response_class=JsonAnswer, responses=documented())
     async def list_interpreters() -> Response:
-        """List the interpreters that can run jobs."""
+        """List the interpreters that were found, the default first, and why some cannot run jobs."""
         found = await desk.blocking(executor.interpreters)
         return JsonAnswer({"interpreters": [asdict(each) for each in found]})
 

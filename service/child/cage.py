@@ -103,6 +103,7 @@ def about() -> Dict[str, Any]:
             "version": platform.python_version(),
             "implementation": sys.implementation.name,
             "gil": sys._is_gil_enabled() if hasattr(sys, "_is_gil_enabled") else True,
+            "free_threaded": "t" in sys.abiflags,  # sysconfig knows, too, but costs every fork a megabyte
             "executable": sys.executable,
             "switch_interval_s": sys.getswitchinterval(),
         },

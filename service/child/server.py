@@ -2,8 +2,8 @@
 
     service                                 fork server                          child
        │  hello ◀──────────────────────────────│
-       │  preload {name, digest, source} ─────▶│ load, gc.freeze()
-       │  fork {job} + link + status ─────────▶│ os.fork() ──────────────────────▶│ cage, loop.serve_job
+       │  fork {job} + link + status ─────────▶│ load what to keep, gc.freeze()
+       │                                       │ os.fork() ──────────────────────▶│ cage, loop.Job.serve
        │  kill {job} ─────────────────────────▶│ killpg ─────────────────────────▶│
        │  status: exited {code, signal, …} ◀───│ SIGCHLD: killpg, wait4           ✗
 
@@ -55,7 +55,8 @@ class _Server:
         self._open_files = open_files
         self._frames = wire.FrameBuffer()
         self._descriptors: List[int] = []
-        self._loaded: Dict[str, ModuleType] = {}
+        self._loaded: Dict[str, ModuleType] = {}  # by digest
+        self._unfit: Dict[str, str] = {}  # digest -> source of what cannot be loaded here
         self._children: Dict[int, _Child] = {}  # by process number
         self._wakeup, self._signalled = os.pipe()
         self._base = os.getcwd()
@@ -100,24 +101,24 @@ class _Server:
                 self._fork(frame)
             elif frame["type"] == "kill":
                 self._kill(frame["job"])
-            elif frame["type"] == "preload":
-                self._preload(frame)
         return True
 
-    def _preload(self, frame: wire.Frame) -> None:
-        error = None
+    def _load(self, order: wire.Frame) -> None:
+        """Load a scenario for all children to come."""
         try:
-            self._loaded[frame["digest"]] = loop.load(frame["scenario"], frame["source"])
-        except BaseException as exc:  # noqa: BLE001  even sys.exit(): a child that needs it says so in its job's answer
-            error = f"{type(exc).__name__}: {exc}"
+            self._loaded[order["digest"]] = loop.load(order["scenario"], order["source"])
+        except BaseException:  # noqa: BLE001  even sys.exit(): a child loads it again and says so in its job's answer
+            self._unfit[order["digest"]] = order["source"]
         gc.collect()
         gc.freeze()  # what is loaded now is shared with every child: the collector must not touch those pages
-        self._say({"type": "preloaded", "digest": frame["digest"], "error": error})
 
     def _fork(self, order: wire.Frame) -> None:
         """Fork a child for an order. What can be made before the fork is: after it, every page touched is copied."""
         link, status = self._descriptors[:2]
         del self._descriptors[:2]
+        if order["keep"]:
+            self._load(order)
+        order["source"] = order["source"] or self._unfit.get(order["digest"])
         folder = os.path.join(self._base, order["job"])
         try:
             os.mkdir(folder, 0o700)

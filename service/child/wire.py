@@ -14,9 +14,10 @@ Up, on a job's own socket, in this order (a `?` may be absent, a `*` may come an
     error      error, message, traceback                    instead of `result`: the scenario raised
     bye        ending?, warnings, dropped                   the interpreter has joined its threads and is about to end
 
-Down: `cancel`, at most once. On the fork server's socket: `hello` up, then `preload` down and `preloaded` up for each
-scenario, then `fork` down (the order, and two descriptors: the child's end of the link, and a pipe) and `kill`. Into
-that pipe, and not into the link, which the child could write to, the fork server reports `exited`.
+Down: `cancel`, at most once. On the fork server's socket: `hello` up, then down `fork` (the order, and two descriptors:
+the child's end of the link, and a pipe) and `kill`. An order says `keep` when the fork server should load the scenario
+itself, for all children to come; its source is null from then on. Into that pipe, and not into the link, which the
+child could write to, the fork server reports `exited`.
 """
 
 from __future__ import annotations

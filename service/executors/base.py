@@ -11,12 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from service.catalog import Scenario
 from service.jobs import Report
 
-__all__ = ["Cancel", "Interpreter", "JobExecutor", "Order"]
+__all__ = ["Build", "Cancel", "Gil", "Interpreter", "JobExecutor", "Order"]
+
+Gil = Literal["on", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Order:
         params: the scenario's parameters as JSON values, every default filled in.
         timeout_s: seconds from the start of the scenario to its deadline.
         max_output_bytes: how much of what is printed is kept.
+        python: which interpreter, as `Interpreters` reads it; None is the default one.
+        gil: `on` or `off` where the interpreter has the choice; None leaves it its own way.
     """
 
     job_id: str
@@ -38,6 +42,8 @@ class Order:
     params: dict[str, Any]
     timeout_s: float
     max_output_bytes: int
+    python: str | None = None
+    gil: Gil | None = None
 
     @classmethod
     def of(cls, job_id: str, scenario: Scenario, request: Mapping[str, Any], max_output_bytes: int) -> Order:
@@ -50,15 +56,49 @@ class Order:
             params={name: request[name] for name in scenario.fields()},
             timeout_s=request["timeout_s"],
             max_output_bytes=max_output_bytes,
+            python=request.get("python"),  # absent from jobs of before there was a choice
+            gil=request.get("gil"),
         )
+
+
+class Build(TypedDict):
+    """How an interpreter was built."""
+
+    compiler: str
+    debug: bool
+    optimized: bool  # with profile-guided optimization
+    lto: bool
+    jit: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """An interpreter that can run jobs, and the machine it is on, in the terms of an answer."""
+    """An interpreter that was found on a machine, and what it says of itself; null where it did not say.
 
-    python: dict[str, Any]
-    machine: dict[str, Any]
+    Attributes:
+        selector: the shortest `python` that means this one.
+        build_id: differs between any two builds whose behaviour may differ.
+        free_threaded: built to run without the GIL (PEP 703), which can then be switched on and off.
+        gil: whether the GIL is on when nobody asks for anything else.
+        subinterpreters: whether a program can make interpreters with a GIL each (PEP 734; on 3.13 a private module).
+        usable: whether jobs can run on it; `reason`: why not.
+    """
+
+    selector: str
+    executable: str
+    default: bool
+    usable: bool
+    reason: str | None
+    machine: dict[str, Any] | None = None
+    version: str | None = None
+    implementation: str | None = None
+    free_threaded: bool | None = None
+    gil: bool | None = None
+    gil_switchable: bool | None = None
+    switch_interval_s: float | None = None
+    subinterpreters: bool | None = None
+    build: Build | None = None
+    build_id: str | None = None
 
 
 class Cancel:
@@ -114,10 +154,14 @@ class JobExecutor(ABC):
 
     @abstractmethod
     def interpreters(self) -> list[Interpreter]:
-        """Return what can run jobs, the default first.
+        """Return what was found, usable or not, the default first."""
+
+    @abstractmethod
+    def choose(self, python: str | None, gil: Gil | None) -> Interpreter:
+        """Return the interpreter that a job with these options runs on.
 
         Raises:
-            ExecutorError: nothing can.
+            InterpreterNotFound: there is none; the text says what there is.
         """
 
     @abstractmethod

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -15,8 +16,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +26,12 @@ from service.errors import ForkFailed, ForkServerDied
 from service.executors.base import Order
 from service.jobs import ProcessEnd
 
-__all__ = ["Child", "ForkServer", "Preload", "process_end"]
+__all__ = ["Child", "ForkServer", "process_end"]
 
 _CHILD_MAIN = Path(child_package.__file__).with_name("__main__.py")
 _KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH", "PATH")  # what an interpreter may need to start at all; the rest is scrubbed
 _END_TIMEOUT_S = 5.0  # for a fork server that was told goodbye to kill its children and go
 _RECEIVE_BYTES = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class Preload:
-    """A scenario that every child of a fork server should find loaded."""
-
-    scenario: str
-    digest: str
-    source: str
 
 
 class Child:
@@ -96,10 +87,10 @@ class ForkServer:
     """A running fork server.
 
     Args:
-        executable: path of a CPython from 3.9 on.
-        preloads: the scenarios to load before the first fork.
+        command: a CPython from 3.9 on and its options.
+        kept: digests of the scenarios that it loads once, at their first order, and not anew in each child.
         limits: names of `resource.RLIMIT_*` and their values for every child.
-        startup_timeout_s: seconds for the interpreter to start and load them.
+        startup_timeout_s: seconds for the interpreter to start.
 
     Raises:
         ForkServerDied: it did not come up.
@@ -108,25 +99,27 @@ class ForkServer:
     """
 
     def __init__(
-        self, executable: str, preloads: Iterable[Preload], limits: dict[str, int], startup_timeout_s: float
+        self, command: Sequence[str], kept: Collection[str], limits: dict[str, int], startup_timeout_s: float
     ) -> None:
         self._sending = threading.Lock()
+        self._kept = frozenset(kept)
+        self._unseen = set(kept)  # of these, the ones that it does not have yet; guarded by _sending
         self._folder = tempfile.mkdtemp(prefix="threadlab-")
         self._control, theirs = socket.socketpair()
         with theirs:
-            self._process = self._spawn(executable, theirs, limits)
+            self._process = self._spawn(command, theirs, limits)
         self._frames = wire.FrameBuffer()
         try:
-            self._greet(preloads, time.monotonic() + startup_timeout_s)
+            self._greet(time.monotonic() + startup_timeout_s)
         except (OSError, KeyError, TypeError, wire.BadFrame, ForkServerDied) as exc:
             self.close()
-            raise ForkServerDied(f"The fork server of {executable} did not come up: {exc}") from exc
+            raise ForkServerDied(f"The fork server of {shlex.join(command)} did not come up: {exc}") from exc
 
-    def _spawn(self, executable: str, theirs: socket.socket, limits: dict[str, int]) -> subprocess.Popen[bytes]:
+    def _spawn(self, command: Sequence[str], theirs: socket.socket, limits: dict[str, int]) -> subprocess.Popen[bytes]:
         environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
         try:
             return subprocess.Popen(  # noqa: S603  the executable is the operator's choice, never a client's
-                [executable, "-I", "-S", str(_CHILD_MAIN), str(theirs.fileno()), json.dumps(limits)],
+                [*command, "-I", "-S", str(_CHILD_MAIN), str(theirs.fileno()), json.dumps(limits)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,  # its stderr stays the service's: a fork server that fails is heard
@@ -137,26 +130,15 @@ class ForkServer:
         except OSError as exc:
             self._control.close()
             shutil.rmtree(self._folder, ignore_errors=True)
-            raise ForkServerDied(f"{executable} cannot be started: {exc}") from exc
+            raise ForkServerDied(f"{command[0]} cannot be started: {exc}") from exc
 
-    def _greet(self, preloads: Iterable[Preload], deadline: float) -> None:
+    def _greet(self, deadline: float) -> None:
         hello = self._answer(deadline)
         if hello.get("protocol") != wire.PROTOCOL:
             raise ForkServerDied(f"it speaks protocol {hello.get('protocol')!r}, the service {wire.PROTOCOL}")
         self.pid: int = hello["pid"]
         self.python: dict[str, Any] = hello["python"]
         self.machine: dict[str, Any] = hello["machine"]
-        self.preloaded: set[str] = set()
-        for preload in preloads:
-            frame = {
-                "type": "preload",
-                "scenario": preload.scenario,
-                "digest": preload.digest,
-                "source": preload.source,
-            }
-            self._control.sendall(wire.encode(frame))
-            if self._answer(deadline)["error"] is None:
-                self.preloaded.add(preload.digest)
         self._control.settimeout(None)
 
     def _answer(self, deadline: float) -> wire.Frame:
@@ -186,7 +168,9 @@ class ForkServer:
         except OSError as exc:
             raise ForkFailed(f"This process has no descriptors left for another child: {exc}") from exc
         try:
-            self._say(self._fork_frame(order), theirs.fileno(), reports)
+            with self._sending:
+                self._say(self._fork_frame(order), theirs.fileno(), reports)
+                self._unseen.discard(order.digest)
         except BaseException:
             link.close()
             os.close(status)
@@ -202,7 +186,8 @@ class ForkServer:
             "job": order.job_id,
             "scenario": order.scenario,
             "digest": order.digest,
-            "source": None if order.digest in self.preloaded else order.source,
+            "keep": order.digest in self._unseen,
+            "source": None if order.digest in self._kept - self._unseen else order.source,
             "params": order.params,
             "timeout_s": order.timeout_s,
             "max_output_bytes": order.max_output_bytes,
@@ -210,15 +195,17 @@ class ForkServer:
 
     def kill(self, job_id: str) -> None:
         """End the process group of a job's child by force, if it still runs."""
-        with contextlib.suppress(ForkServerDied):  # then its children died with it
+        with contextlib.suppress(ForkServerDied), self._sending:  # if it is gone, its children died with it
             self._say({"type": "kill", "job": job_id})
 
     def _say(self, frame: wire.Frame, *descriptors: int) -> None:
-        with self._sending:
-            try:
-                socket.send_fds(self._control, [wire.encode(frame)], descriptors)
-            except OSError as exc:
-                raise ForkServerDied(f"The fork server is gone: {exc}") from exc
+        """Send a frame, and the lock `_sending` is held."""
+        data = wire.encode(frame)
+        try:
+            sent = socket.send_fds(self._control, [data], descriptors)
+            self._control.sendall(data[sent:])
+        except OSError as exc:
+            raise ForkServerDied(f"The fork server is gone: {exc}") from exc
 
     def close(self) -> None:
         """End the fork server and every child of its. Idempotent."""

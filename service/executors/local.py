@@ -18,17 +18,17 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from service.child import wire
 from service.errors import ForkFailed, ForkServerDied
-from service.executors.base import Cancel, Interpreter, JobExecutor, Order
-from service.executors.forkserver import Child, ForkServer, Preload, process_end
+from service.executors.base import Cancel, Gil, Interpreter, JobExecutor, Order
+from service.executors.forkserver import Child, ForkServer, process_end
+from service.executors.interpreters import LOOK_AGAIN_S, Interpreters, Launch
 from service.executors.transcript import Ending, Transcript
 from service.jobs import JobState, Report
 
@@ -66,56 +66,64 @@ class LocalLimits:
 
 
 class LocalExecutor(JobExecutor):
-    """Runs jobs in children of a fork server, which is replaced when it dies.
+    """Runs jobs in children of fork servers: one for each way to start an interpreter, from its first job on.
+
+    A fork server that dies is replaced.
 
     Args:
-        preloads: the scenarios that children should find loaded.
         limits: see `LocalLimits`.
-        executable: the interpreter of the children.
+        interpreters: what jobs can choose from.
+        kept: digests of the scenarios that fork servers keep loaded. They are loaded outside any child, where nothing
+            ends what hangs: these must be known to load.
     """
 
-    def __init__(self, preloads: Sequence[Preload], limits: LocalLimits, executable: str = sys.executable) -> None:
-        self._preloads = preloads
+    def __init__(
+        self, limits: LocalLimits, interpreters: Interpreters | None = None, kept: Collection[str] = ()
+    ) -> None:
         self._limits = limits
-        self._executable = executable
-        self._starting = threading.Lock()
-        self._server: ForkServer | None = None  # guarded by _starting
-        self._closed = False  # guarded by _starting
+        self._kept = kept
+        self._interpreters = interpreters or Interpreters()
+        self._lock = threading.Lock()
+        self._posts: dict[Launch, _Post] = {}  # guarded by _lock
+        self._closed = False  # guarded by _lock
 
     def start(self) -> None:
-        """Start the fork server.
+        """Start the default interpreter's fork server.
 
         Raises:
             ForkServerDied: it did not come up.
         """
         self.server()
 
-    def server(self) -> ForkServer:
-        """Return the fork server, a new one if the last has died.
+    def server(self, python: str | None = None, gil: Gil | None = None) -> ForkServer:
+        """Return an interpreter's fork server, a new one if the last has died.
 
         Raises:
+            InterpreterNotFound: there is no such interpreter.
             ForkServerDied: it did not come up, or the executor is closed.
         """
-        with self._starting:
+        return self._post(self._interpreters.launch(python, gil)).server()
+
+    def _post(self, launch: Launch) -> _Post:
+        with self._lock:
             if self._closed:
                 raise ForkServerDied("The executor is closed.")
-            if self._server is not None and not self._server.alive:
-                self._server.close()
-                self._server = None
-            if self._server is None:
-                self._server = ForkServer(
-                    self._executable, self._preloads, self._limits.for_child(), self._limits.startup_timeout_s
-                )
-            return self._server
+            if launch not in self._posts:
+                self._posts[launch] = _Post([launch.executable, *launch.options], self._kept, self._limits)
+            return self._posts[launch]
 
     def interpreters(self) -> list[Interpreter]:
-        """Return the interpreter of the children."""
-        server = self.server()
-        return [Interpreter(server.python, server.machine)]
+        """Return what was found on this machine."""
+        return self._interpreters.all(newer_than_s=LOOK_AGAIN_S)
+
+    def choose(self, python: str | None, gil: Gil | None) -> Interpreter:
+        """Return the interpreter that a job with these options runs on; see the base class."""
+        return self._interpreters.choose(python, gil)
 
     def run(self, order: Order, cancel: Cancel) -> Report:
         """Run the job in a child of its own; see the base class."""
-        server = self.server()
+        post = self._post(self._interpreters.launch(order.python, order.gil))
+        server = post.server()
         try:
             woken, wake = os.pipe()
         except OSError as exc:
@@ -124,21 +132,56 @@ class LocalExecutor(JobExecutor):
             with server.fork(order) as child, cancel.waking(lambda: os.write(wake, b"!")):
                 return _Conversation(order, child, server, woken, self._limits).hold()
         except ForkServerDied:
-            self._replace(server)  # its process may not have been reaped yet: the next job must not get it again
+            post.dismiss(server)  # its process may not have been reaped yet: the next job must not get it again
             raise
         finally:
             os.close(woken)
             os.close(wake)
 
-    def _replace(self, dead: ForkServer) -> None:
-        with self._starting:
+    def close(self) -> None:
+        """End the fork servers and all their children."""
+        with self._lock:
+            self._closed = True
+        for post in self._posts.values():
+            post.close()
+
+
+class _Post:
+    """The place of one fork server, which another takes when it dies.
+
+    Thread safety: all methods may be called from any thread; others can be at work while one of them starts.
+    """
+
+    def __init__(self, command: Sequence[str], kept: Collection[str], limits: LocalLimits) -> None:
+        self._command = command
+        self._kept = kept
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._server: ForkServer | None = None  # guarded by _lock
+        self._closed = False  # guarded by _lock
+
+    def server(self) -> ForkServer:
+        with self._lock:
+            if self._closed:
+                raise ForkServerDied("The executor is closed.")
+            if self._server is not None and not self._server.alive:
+                self._server.close()
+                self._server = None
+            if self._server is None:
+                self._server = self._start()
+            return self._server
+
+    def _start(self) -> ForkServer:
+        return ForkServer(self._command, self._kept, self._limits.for_child(), self._limits.startup_timeout_s)
+
+    def dismiss(self, dead: ForkServer) -> None:
+        with self._lock:
             if self._server is dead:
                 self._server = None
         dead.close()
 
     def close(self) -> None:
-        """End the fork server and all its children."""
-        with self._starting:
+        with self._lock:
             self._closed = True
             if self._server is not None:
                 self._server.close()

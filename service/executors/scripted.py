@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from service.child.wire import Frame
-from service.executors.base import Cancel, Interpreter, JobExecutor, Order
+from service.errors import InterpreterNotFound
+from service.executors.base import Cancel, Gil, Interpreter, JobExecutor, Order
 from service.executors.transcript import Ending, Transcript
 from service.jobs import JobState, ProcessEnd, Report
 
@@ -21,10 +22,27 @@ _PYTHON: dict[str, Any] = {
     "version": "3.11.0",
     "implementation": "cpython",
     "gil": True,
+    "free_threaded": False,
     "executable": "/scripted/python",
     "switch_interval_s": 0.005,
 }
 _MACHINE: dict[str, Any] = {"cpus": 2, "usable_cpus": 2, "platform": "scripted"}
+_INTERPRETER = Interpreter(
+    selector="3.11",
+    executable=_PYTHON["executable"],
+    default=True,
+    usable=True,
+    reason=None,
+    machine=_MACHINE,
+    version=_PYTHON["version"],
+    implementation="cpython",
+    free_threaded=False,
+    gil=True,
+    gil_switchable=False,
+    switch_interval_s=_PYTHON["switch_interval_s"],
+    subinterpreters=False,
+    build_id="3.11.0 (scripted)",
+)
 
 
 def success(outcome: str = "done", **values: Any) -> list[Frame]:
@@ -67,11 +85,19 @@ class ScriptedExecutor(JobExecutor):
 
     def interpreters(self) -> list[Interpreter]:
         """Return an interpreter that does not exist."""
-        return [Interpreter(_PYTHON, _MACHINE)]
+        return [_INTERPRETER]
+
+    def choose(self, python: str | None, gil: Gil | None) -> Interpreter:  # noqa: ARG002  it has no choice to offer
+        """Return the only one there is."""
+        if python not in (None, _INTERPRETER.selector):
+            known = (_INTERPRETER.selector,)
+            raise InterpreterNotFound("python", python or "", known, f"{python} is not installed. There is {known[0]}.")
+        return _INTERPRETER
 
     def run(self, order: Order, cancel: Cancel) -> Report:
         """Play back the script."""
         self.orders.append(order)
+        self.choose(order.python, order.gil)
         stopped = self._hold(cancel)
         transcript = Transcript(order.max_output_bytes)
         for frame in self._script(order)[: 2 if stopped else None]:

@@ -184,7 +184,7 @@ def test_every_parameter_is_in_the_document(document: dict[str, Any], catalog: C
     """Each scenario's schema holds its parameters and the job's options, described, and nothing else."""
     for scenario in catalog:
         schema = document["components"]["schemas"]["".join(map(str.title, scenario.name.split("_"))) + "Job"]
-        assert {"scenario", *scenario.fields(), "timeout_s", "label"} == set(schema["properties"])
+        assert {"scenario", *scenario.fields(), "python", "gil", "timeout_s", "label"} == set(schema["properties"])
         assert ["scenario"] == schema["required"]
         assert schema["additionalProperties"] is False
         for name, part in schema["properties"].items():

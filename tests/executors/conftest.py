@@ -16,7 +16,7 @@ from tests.executors.helpers import LIMITS, make_order, write_scenario
 @pytest.fixture(scope="session")
 def executor() -> Iterator[LocalExecutor]:
     """A started local executor on this interpreter, nothing preloaded."""
-    local = LocalExecutor([], LIMITS)
+    local = LocalExecutor(LIMITS)
     local.start()
     yield local
     local.close()

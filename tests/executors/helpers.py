@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.executors.base import Cancel, JobExecutor, Order
+from service.executors.base import Cancel, Gil, JobExecutor, Order
 from service.executors.local import LocalLimits
 from service.jobs import OutputLine, Report, Result
 
@@ -60,7 +60,14 @@ def write_scenario(run: str, top: str = "") -> str:
 
 
 def make_order(
-    source: str, *, timeout_s: float = 30.0, max_output_bytes: int = 1_000_000, name: str = "probe", **params: Any
+    source: str,
+    *,
+    timeout_s: float = 30.0,
+    max_output_bytes: int = 1_000_000,
+    name: str = "probe",
+    python: str | None = None,
+    gil: Gil | None = None,
+    **params: Any,
 ) -> Order:
     """Return an order for a source, under a job id that no other order has."""
     return Order(
@@ -71,6 +78,8 @@ def make_order(
         params={key: str(value) if isinstance(value, Path) else value for key, value in params.items()},
         timeout_s=timeout_s,
         max_output_bytes=max_output_bytes,
+        python=python,
+        gil=gil,
     )
 
 

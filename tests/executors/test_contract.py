@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from service.errors import ExecutorError, ForkFailed, ForkServerDied
+from service.errors import ExecutorError, ForkFailed, ForkServerDied, InterpreterNotFound
 from service.executors.base import Cancel, JobExecutor, Order
+from service.executors.interpreters import Interpreters
 from service.executors.local import LocalExecutor
 from service.executors.scripted import ScriptedExecutor
 from service.jobs import FINAL, JobState, Report, Result
@@ -56,8 +57,8 @@ def bench(request: pytest.FixtureRequest, executor: LocalExecutor) -> Iterator[B
         yield Bench(
             executor,
             executor,
-            lambda: LocalExecutor([], LIMITS),
-            lambda: LocalExecutor([], LIMITS, "/nowhere/python"),
+            lambda: LocalExecutor(LIMITS),
+            lambda: LocalExecutor(LIMITS, Interpreters("/nowhere/python")),
         )
     else:
         yield Bench(ScriptedExecutor(), _held(), _held, lambda: ScriptedExecutor(_unable))
@@ -153,12 +154,31 @@ def test_start_again(bench: Bench) -> None:
 
 
 def test_interpreters(bench: Bench) -> None:
-    """The interpreters it names are those that its reports name."""
-    (interpreter,) = bench.quick.interpreters()
-    report = bench.quick.run(make_order(QUICK), Cancel())
-    assert interpreter.machine == report.machine
-    assert report.python is not None
-    assert interpreter.python["executable"] == report.python["executable"]
+    """Each usable interpreter that it names runs jobs that ask for it, and the first those that do not."""
+    executor = bench.quick if isinstance(bench.quick, ScriptedExecutor) else bench.fresh()
+    found = [each for each in executor.interpreters() if each.usable]
+    assert [True] + [False] * (len(found) - 1) == [each.default for each in found]
+    try:
+        for python, interpreter in [(None, found[0]), *((each.selector, each) for each in found)]:
+            assert interpreter == executor.choose(python, None)
+            report = executor.run(make_order(QUICK, python=python), Cancel())
+            assert interpreter.machine == report.machine
+            ran_on = report.python or {}
+            assert (interpreter.version, interpreter.free_threaded) == (ran_on["version"], ran_on["free_threaded"])
+    finally:
+        executor.close()
+
+
+def test_no_such_interpreter(bench: Bench) -> None:
+    """An interpreter that is not here is refused with what there is, by a question and by a run."""
+    known = tuple(each.selector for each in bench.quick.interpreters() if each.usable)
+    for ask in (
+        lambda: bench.quick.choose("3.99", None),
+        lambda: bench.quick.run(make_order(QUICK, python="3.99"), Cancel()),
+    ):
+        with pytest.raises(InterpreterNotFound, match=r"3\.99 is not installed") as caught:
+            ask()
+        assert ("python", "3.99", known) == (caught.value.option, caught.value.asked, caught.value.known)
 
 
 def test_close_is_idempotent(bench: Bench) -> None:

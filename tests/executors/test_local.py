@@ -20,7 +20,7 @@ import pytest
 
 from service.errors import ExecutorError, ForkServerDied
 from service.executors.base import Cancel
-from service.executors.forkserver import Preload
+from service.executors.interpreters import Interpreters
 from service.executors.local import LocalExecutor
 from service.jobs import JobState, Report
 from tests.executors.helpers import (
@@ -237,8 +237,7 @@ def test_another_program_in_its_place(run: Run) -> None:
 def test_other_programs_at_once() -> None:
     """Children that become other programs before their parent looks at them do not bring it down."""
     source = write_scenario("os.execv('/bin/true', ['true'])")
-    first = make_order(source)
-    executor = LocalExecutor([Preload(first.scenario, first.digest, source)], LIMITS)
+    executor = LocalExecutor(LIMITS, kept=[make_order(source).digest])
     try:
         with ThreadPoolExecutor(4) as pool:
             reports = list(pool.map(lambda _: executor.run(make_order(source), Cancel()), range(60)))
@@ -534,7 +533,7 @@ def test_a_scenario_that_heeds_cancel(executor: LocalExecutor, tmp_path: Path) -
         finally:
             print("cleaned up")
     """)
-    patient = LocalExecutor([], replace(LIMITS, cancel_grace_s=20.0))
+    patient = LocalExecutor(replace(LIMITS, cancel_grace_s=20.0))
     flag = tmp_path / "flag"
     try:
         with running(patient, make_order(source, flag=flag)) as job:
@@ -615,7 +614,7 @@ def test_cancel_while_it_is_loaded(executor: LocalExecutor, tmp_path: Path) -> N
 
 def test_it_does_not_begin() -> None:
     """A child that does not begin in time is lost, not timed out: its job's time had not begun."""
-    executor = LocalExecutor([], replace(LIMITS, startup_timeout_s=0.5))
+    executor = LocalExecutor(replace(LIMITS, startup_timeout_s=0.5))
     try:
         report = executor.run(make_order(write_scenario("pass", "while True: pass"), timeout_s=60.0), Cancel())
     finally:
@@ -651,7 +650,7 @@ def test_started_processes_are_gone(executor: LocalExecutor, tmp_path: Path, end
 def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """A child sees nothing of the service's environment; its home and its temporary folder are its own."""
     monkeypatch.setenv("THREADLAB_DATABASE_URL", "postgresql://secret")
-    fresh = LocalExecutor([], LIMITS)
+    fresh = LocalExecutor(LIMITS)
     try:
         body = "return {'outcome': 'done', 'env': dict(os.environ), 'cwd': os.getcwd(), 'tmp': tempfile.gettempdir()}"
         values = result_of(fresh.run(make_order(write_scenario(body, "import tempfile")), Cancel()))["values"]
@@ -929,7 +928,7 @@ def test_its_link_closed_and_busy(executor: LocalExecutor) -> None:
 
 def test_the_fork_server_is_killed(tmp_path: Path) -> None:
     """When the fork server dies its children die, their jobs may be tried again, and the next run has a new one."""
-    executor = LocalExecutor([], LIMITS)
+    executor = LocalExecutor(LIMITS)
     flag = tmp_path / "flag"
     try:
         first = executor.server()
@@ -949,7 +948,7 @@ def test_the_fork_server_is_killed(tmp_path: Path) -> None:
 
 def test_a_scenario_kills_the_fork_server() -> None:
     """A scenario that kills its parent ends with it, and the next job runs."""
-    executor = LocalExecutor([], LIMITS)
+    executor = LocalExecutor(LIMITS)
     try:
         order = make_order(write_scenario("os.kill(os.getppid(), 9)\nwhile True: pass"))
         with pytest.raises(ExecutorError):
@@ -961,7 +960,7 @@ def test_a_scenario_kills_the_fork_server() -> None:
 
 def test_close_leaves_nothing(tmp_path: Path) -> None:
     """After close the fork server, its children and their folders are gone, and no job is taken."""
-    executor = LocalExecutor([], LIMITS)
+    executor = LocalExecutor(LIMITS)
     flag = tmp_path / "flag"
     source = write_scenario("open(params.flag, 'w').write(f'{os.getpid()} {os.getcwd()}')\nwhile True: pass")
     server = executor.server().pid
@@ -988,7 +987,7 @@ source = write_scenario(
     "os.rename(params.flag + '.new', params.flag)\\n"
     "while True: pass"
 )
-LocalExecutor([], LIMITS).run(make_order(source, flag=sys.argv[1]), Cancel())
+LocalExecutor(LIMITS).run(make_order(source, flag=sys.argv[1]), Cancel())
 """
 
 
@@ -1007,29 +1006,31 @@ def test_the_service_is_killed(tmp_path: Path) -> None:
     wait_until(lambda: not Path(folder).parent.exists())
 
 
-def test_a_preloaded_scenario() -> None:
-    """A scenario that is preloaded runs from there, and one that is not runs from its source."""
+def test_a_kept_scenario_is_loaded_once() -> None:
+    """A scenario to be kept is loaded in the fork server by its first job; any other by each child."""
     top = "pid = os.getpid()"
-    body = "return {'outcome': 'done', 'loaded_here': pid == os.getpid()}"
+    body = "return {'outcome': 'done', 'loaded_by': pid}"
     source = write_scenario(body, top)
-    order = make_order(source)
-    executor = LocalExecutor([Preload(order.scenario, order.digest, source)], LIMITS)
+    kept = make_order(source)
+    executor = LocalExecutor(LIMITS, kept=[kept.digest])
     try:
-        assert {"loaded_here": False} == result_of(executor.run(order, Cancel()))["values"]
-        other = make_order(source + "# another source\n")
-        assert {"loaded_here": True} == result_of(executor.run(other, Cancel()))["values"]
+        server = executor.server().pid
+        for order in (kept, make_order(source), kept):
+            assert {"loaded_by": server} == result_of(executor.run(order, Cancel()))["values"]
+        other = result_of(executor.run(make_order(source + "# another source\n"), Cancel()))
+        assert {"loaded_by": other["process"]["pid"]} == other["values"]
     finally:
         executor.close()
 
 
 @pytest.mark.parametrize("statement", ["raise RuntimeError('not here')", "sys.exit(5)", "1 +"])
-def test_a_preload_that_fails(statement: str) -> None:
-    """A scenario that cannot be preloaded fails when it is run; all others run."""
+def test_a_kept_scenario_that_cannot_be_loaded(statement: str) -> None:
+    """A scenario to be kept that cannot be loaded fails each time it is run; all others run."""
     broken, sound = (make_order(write_scenario("pass", top)) for top in (statement, "pass"))
-    executor = LocalExecutor([Preload(o.scenario, o.digest, o.source) for o in (broken, sound)], LIMITS)
+    executor = LocalExecutor(LIMITS, kept=[broken.digest, sound.digest])
     try:
-        assert JobState.SUCCEEDED == executor.run(sound, Cancel()).status
-        assert JobState.FAILED == executor.run(broken, Cancel()).status
+        for order, status in [(broken, JobState.FAILED), (sound, JobState.SUCCEEDED)] * 2:
+            assert status == executor.run(order, Cancel()).status
     finally:
         executor.close()
 
@@ -1090,11 +1091,6 @@ def fake_python(folder: Path, script: str) -> str:
         ("""os.write(fd, b'{"type":"hello"}\\n'); wait()""", "protocol None"),
         ("os.write(fd, b'Python 2.7.18\\n'); wait()", "Python 2.7.18"),
         ("""os.write(fd, b'{"type":"hello","protocol":1}\\n'); wait()""", "come up"),
-        (
-            """os.write(fd, b'{"type":"hello","protocol":1,"pid":1,"python":{},"machine":{}}\\n{}\\n'); wait()""",
-            "come up",
-        ),
-        ("""os.write(fd, b'{"type":"hello","protocol":1,"pid":1,"python":{},"machine":{}}\\n')""", "come up"),
         ("sys.exit(7)", "exit code 7"),
         ("pass", "exit code 0"),
     ],
@@ -1103,8 +1099,6 @@ def fake_python(folder: Path, script: str) -> str:
         "no protocol",
         "no frames",
         "an empty hello",
-        "garbage after hello",
-        "gone after hello",
         "exit code",
         "nothing",
     ],
@@ -1112,8 +1106,7 @@ def fake_python(folder: Path, script: str) -> str:
 def test_a_fork_server_that_does_not_come_up(tmp_path: Path, script: str, said: str) -> None:
     """An executable that is no fork server is an ExecutorError that says what it did, and is not left running."""
     python = fake_python(tmp_path, f"{_FAKE_TOP}{script}\n")
-    order = make_order(write_scenario("pass"))
-    executor = LocalExecutor([Preload(order.scenario, order.digest, order.source)], LIMITS, python)
+    executor = LocalExecutor(LIMITS, Interpreters(python))
     try:
         with pytest.raises(ForkServerDied, match="did not come up") as caught:
             executor.start()
@@ -1126,7 +1119,8 @@ def test_a_fork_server_that_does_not_come_up(tmp_path: Path, script: str, said: 
 def test_a_fork_server_that_says_nothing(tmp_path: Path) -> None:
     """An executable that is silent is given up after the startup timeout."""
     limits = replace(LIMITS, startup_timeout_s=0.2)
-    executor = LocalExecutor([], limits, fake_python(tmp_path, "import os, sys\nos.read(int(sys.argv[-2]), 1)"))
+    silent = fake_python(tmp_path, "import os, sys\nos.read(int(sys.argv[-2]), 1)")
+    executor = LocalExecutor(limits, Interpreters(silent))
     with pytest.raises(ForkServerDied, match="timed out"):
         executor.start()
     executor.close()
@@ -1136,7 +1130,7 @@ def test_no_such_executable(tmp_path: Path) -> None:
     """An executable that is not there, or that cannot be executed, is named."""
     (tmp_path / "text").write_text("no program")
     for path in ("/nowhere/python", str(tmp_path / "text"), str(tmp_path)):
-        executor = LocalExecutor([], LIMITS, path)
+        executor = LocalExecutor(LIMITS, Interpreters(path))
         with pytest.raises(ForkServerDied, match=path):
             executor.start()
         executor.close()
@@ -1166,7 +1160,7 @@ def test_on_every_interpreter(every_python: str) -> None:
         """,
         "import atexit",
     )
-    executor = LocalExecutor([], LIMITS, every_python)
+    executor = LocalExecutor(LIMITS, Interpreters(every_python))
     try:
         report = executor.run(make_order(source), Cancel())
         raised = executor.run(make_order(write_scenario("raise ValueError('no')")), Cancel())
