@@ -10,7 +10,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -19,12 +18,13 @@ from starlette.types import ASGIApp
 from ulid import LaxMonotonicPolicy, ULIDGenerator
 
 from service import __version__, catalog
-from service.api import describe, jobs, middleware, pages, problems, scenarios, system
+from service.api import describe, experiments, jobs, middleware, pages, problems, scenarios, system
 from service.api.answers import Desk
 from service.api.requests import RequestLimits, RequestUnion
 from service.executors.base import JobExecutor
 from service.executors.interpreters import Interpreters
 from service.executors.local import LocalExecutor, LocalLimits
+from service.experimenter import Experimenter
 from service.runner import Runner, RunnerLimits
 from service.settings import Settings
 from service.stores import make_store
@@ -45,15 +45,24 @@ def create_app(settings: Settings, executor: JobExecutor | None = None) -> FastA
     store = make_store(settings.database_url)
     executor = executor or local_executor(found, settings)
     runner = Runner(store, executor, found, _runner_limits(settings))
+    experimenter = Experimenter(runner, store, found, _new_ids("job"), max_queued=settings.max_queued_experiments)
     desk = Desk(runner, store, settings.max_wait_s, settings.retry_after_s)
     requests = RequestUnion(found, _request_limits(settings))
-    intake = jobs.Intake(desk, found, requests, executor, _new_ids())
+    intake = jobs.Intake(desk, found, requests, executor, _new_ids("job"))
+    limits = experiments.ExperimentLimits(max_cells=settings.max_cells, max_repeats=settings.max_repeats)
+    laboratory = experiments.Laboratory(found, requests, executor, limits, _new_ids("exp"))
+
+    def drain() -> None:
+        experimenter.close()
+        runner.close(settings.shutdown_grace_s)
+        experimenter.join()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(store.open)
         try:
             await asyncio.to_thread(runner.start)
+            await asyncio.to_thread(experimenter.start)
             yield
         finally:
             await asyncio.to_thread(app.state.drain)
@@ -68,10 +77,11 @@ def create_app(settings: Settings, executor: JobExecutor | None = None) -> FastA
         generate_unique_id_function=_operation_id,
         max_body_size=settings.max_body_bytes,
     )
-    app.state.drain = partial(runner.close, settings.shutdown_grace_s)
+    app.state.drain = drain
     problems.install(app, requests)
     try_limits = {"threads": settings.try_max_threads}
     app.include_router(jobs.make_router(intake))
+    app.include_router(experiments.make_router(desk, laboratory, experimenter))
     app.include_router(scenarios.make_router(found, intake, settings.try_timeout_s, try_limits))
     app.include_router(system.make_router(desk, executor, _shown_limits(settings)))
     app.include_router(pages.make_router("Threadlab", "/openapi.json"))
@@ -130,12 +140,12 @@ def _shown_limits(settings: Settings) -> dict[str, float]:
     return {name: value for name, value in values.items() if type(value) in (int, float) and name not in hidden}
 
 
-def _new_ids() -> Callable[[], str]:
+def _new_ids(kind: str) -> Callable[[], str]:
     """Ids that sort by time, within one millisecond, too."""
     generator = ULIDGenerator(policy=LaxMonotonicPolicy())
 
     def new_id() -> str:
-        return f"job_{generator.generate()!s}".lower()
+        return f"{kind}_{generator.generate()!s}".lower()
 
     return new_id
 

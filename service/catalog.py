@@ -25,6 +25,7 @@ from typing import Any
 
 from service import scenarios
 from service.errors import BadScenario, ScenarioNotFound
+from service.experiments import Better, Measure
 from service.jobs import Grade, Lane
 
 __all__ = ["OPTIONS", "Catalog", "Example", "Outcome", "Scenario", "Unavailable", "find", "load"]
@@ -32,11 +33,20 @@ __all__ = ["OPTIONS", "Catalog", "Example", "Outcome", "Scenario", "Unavailable"
 _GROUP = "threadlab.scenarios"
 
 # The names that a job's own options have or will have: a scenario's parameter may not hide one.
-OPTIONS = frozenset({"scenario", "python", "gil", "timeout_s", "label", "trace", "callback_url"})
+OPTIONS = frozenset({"scenario", "python", "gil", "timeout_s", "label", "trace", "callback_url"}) | {
+    "vary",  # these four are an experiment's
+    "repeats",
+    "seed",
+    "baseline",
+    "measure",
+}
+
+_TIMINGS: Mapping[str, Better] = {"wall_s": "lower", "cpu_s": "lower"}  # of those, what a scenario itself takes
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _LANES = typing.get_args(Lane)
 _GRADES = typing.get_args(Grade)
+_BETTER = typing.get_args(Better)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +114,14 @@ class Scenario:
         if lane not in _LANES:
             raise BadScenario(f"{self.name}: the lane must be one of {_LANES}, not {lane!r}.")
         return typing.cast("Lane", lane)
+
+    def measures(self) -> dict[str, Measure]:
+        """Return the numbers that an experiment can compare, by name, the default first.
+
+        They are the scenario's own `MEASURES`, and the timings that every job has.
+        """
+        own: Mapping[str, Better] = getattr(self.module, "MEASURES", {})
+        return {name: Measure(name, better) for name, better in {**own, **_TIMINGS, **own}.items()}
 
     def outcomes(self) -> tuple[Outcome, ...]:
         """Return what it can end with by its default parameters, on the interpreter of the service."""
@@ -262,6 +280,9 @@ def _check_functions(scenario: Scenario) -> None:
         raise
     except Exception as exc:
         raise BadScenario(f"outcomes(params) or Params() failed: {type(exc).__name__}: {exc}") from exc
+    for name, measure in scenario.measures().items():
+        if measure.better not in _BETTER:
+            raise BadScenario(f"MEASURES must say of {name!r} which is better, one of {_BETTER}.")
     for outcome in outcomes:
         if outcome.grade not in _GRADES:
             raise BadScenario(f"The grade of outcome {outcome.name!r} must be one of {_GRADES}.")

@@ -10,6 +10,10 @@
     - IdempotencyConflict    the key belongs to a job with another request
     - QueueFull              as many jobs wait as the settings allow
     - ShuttingDown           the service takes no more jobs
+  x ExperimentError
+    - BadExperiment          its matrix or its baseline cannot be; the path says where
+    - ExperimentNotFound     there is no such experiment (any more)
+    - IllegalExperimentMove  the experiment's state does not allow what was asked for
   x StoreError
     - StoreUnavailable       the database could not do what was asked
   x ExecutorError
@@ -23,13 +27,20 @@ Foreign errors are wrapped once, where they come in, with `raise ... from exc`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 __all__ = [
+    "BadExperiment",
     "BadScenario",
     "CatalogError",
     "ExecutorError",
+    "ExperimentError",
+    "ExperimentNotFound",
     "ForkFailed",
     "ForkServerDied",
     "IdempotencyConflict",
+    "IllegalExperimentMove",
     "IllegalMove",
     "InterpreterNotFound",
     "JobError",
@@ -96,15 +107,15 @@ class IdempotencyConflict(JobError):
 
 
 class QueueFull(JobError):
-    """As many jobs wait as the settings allow.
+    """As many jobs wait as the settings allow, or as many experiments.
 
     Args:
         limit: how many may wait.
         retry_after_s: seconds after which to try again.
     """
 
-    def __init__(self, limit: int, retry_after_s: int) -> None:
-        super().__init__(f"{limit} jobs are waiting, which is the limit. Try again in {retry_after_s} s.")
+    def __init__(self, limit: int, retry_after_s: int, what: str = "jobs") -> None:
+        super().__init__(f"{limit} {what} are waiting, which is the limit. Try again in {retry_after_s} s.")
         self.retry_after_s = retry_after_s
 
 
@@ -113,6 +124,38 @@ class ShuttingDown(JobError):
 
     def __init__(self) -> None:
         super().__init__("The service is shutting down. Post the job again when it is back.")
+
+
+class ExperimentError(ThreadlabError):
+    """Base of what can be wrong with an experiment or a wish about one."""
+
+
+class BadExperiment(ExperimentError):
+    """An experiment's matrix or baseline cannot be.
+
+    Args:
+        path: where in the request the mistake stands, such as `("vary", "threads", 2)`.
+        text: one or two sentences: what is wrong, and what to do.
+        allowed: what may stand there, where that can be listed.
+    """
+
+    def __init__(self, path: tuple[str | int, ...], text: str, allowed: Sequence[Any] | None = None) -> None:
+        super().__init__(text)
+        self.path = path
+        self.text = text
+        self.allowed = allowed
+
+
+class ExperimentNotFound(ExperimentError):
+    """There is no such experiment: it never was, or it has been deleted."""
+
+    def __init__(self, experiment_id: str) -> None:
+        super().__init__(f"There is no experiment {experiment_id!r}. It was deleted, or never accepted here.")
+        self.experiment_id = experiment_id
+
+
+class IllegalExperimentMove(ExperimentError):
+    """An experiment's state does not allow what was asked for: a finished one cannot be cancelled."""
 
 
 class StoreError(ThreadlabError):
@@ -142,11 +185,12 @@ class InterpreterNotFound(ExecutorError):
         option: which of the job's options cannot be met: `python` or `gil`.
         asked: its value.
         known: the values that could be.
-        text: what is wrong, and what there is.
+        why: one sentence: what is wrong.
     """
 
-    def __init__(self, option: str, asked: str, known: tuple[str, ...], text: str) -> None:
-        super().__init__(text)
+    def __init__(self, option: str, asked: str, known: tuple[str, ...], why: str) -> None:
+        super().__init__(f"{why} Here `{option}` can be {', '.join(known)}.")
+        self.why = why
         self.option = option
         self.asked = asked
         self.known = known

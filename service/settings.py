@@ -55,6 +55,15 @@ class Settings(BaseSettings):
     interpreters: str = ""
     """Paths of more CPython executables, separated by colons. Default: none."""
 
+    max_cells: int = Field(512, ge=1, le=10_000)
+    """Cells that one experiment may have. Default: four fields of four or five values."""
+
+    max_repeats: int = Field(100, ge=1, le=10_000)
+    """Runs of each cell that one experiment may have. Default: more would hide a mistake rather than noise."""
+
+    max_queued_experiments: int = Field(100, ge=1)
+    """Experiments that may wait for their turn; one more is answered 503. Default: a day of work, roughly."""
+
     default_timeout_s: float = Field(60.0, gt=0)
     """Seconds that a job may run when it does not say. Default: long enough for every lesson at its slowest."""
 

@@ -20,9 +20,9 @@ from service.api.schemas import job_view
 from service.errors import ShuttingDown
 from service.jobs import Job
 from service.runner import Runner
-from service.stores.base import JobStore
+from service.stores.base import Store
 
-__all__ = ["Desk", "JsonAnswer", "Wait", "documented"]
+__all__ = ["Desk", "JsonAnswer", "Wait", "documented", "etag", "tags"]
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ class Desk:
         retry_after_s: what `Retry-After` says of an unfinished job.
     """
 
-    def __init__(self, runner: Runner, store: JobStore, max_wait_s: int, retry_after_s: int) -> None:
+    def __init__(self, runner: Runner, store: Store, max_wait_s: int, retry_after_s: int) -> None:
         self.runner = runner
         self.store = store
         self.max_wait_s = max_wait_s
@@ -111,22 +111,29 @@ class Desk:
         """Return what a future of another thread resolves to."""
         return await asyncio.wrap_future(future)
 
-    async def settled(self, future: Future[Job] | None, seconds: int | None) -> Job | None:
-        """Return the finished job if it is finished in time, else None."""
+    async def settled(self, future: Future[T] | None, seconds: int | None) -> T | None:
+        """Return the finished job or experiment if it is finished in time, else None."""
         if future is None or not seconds:
             return None
         waited = asyncio.wrap_future(future)
-        await asyncio.wait((waited,), timeout=seconds)  # unlike wait_for, it leaves the job's future alone
+        await asyncio.wait((waited,), timeout=seconds)  # unlike wait_for, it leaves the future alone
         if not waited.done() or isinstance(waited.exception(), ShuttingDown):  # it waits for the service's next start
             return None
         return waited.result()
 
+    def headers(self, finished: bool) -> dict[str, str]:
+        """Return `Retry-After` while something is unfinished."""
+        return {} if finished else {"Retry-After": self._retry_after}
+
     def answer(self, job: Job, status: int = 200, headers: dict[str, str] | None = None) -> JsonAnswer:
         """Return a job as an answer, with `ETag`, and `Retry-After` while it is unfinished."""
-        known = {"ETag": etag(job), **(headers or {})}
-        if not job.finished:
-            known["Retry-After"] = self._retry_after
+        known = {"ETag": etag(job), **(headers or {}), **self.headers(job.finished)}
         return JsonAnswer(job_view(job), status, known)
+
+
+def tags(if_none_match: str) -> set[str]:
+    """Read the header `If-None-Match`."""
+    return {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
 
 
 def etag(job: Job) -> str:

@@ -23,6 +23,7 @@ are the lessons of a tutorial on `threading`; they run as they stand. Errors are
 
 _TAGS = [
     {"name": "jobs", "description": "One request to run one scenario once: submit, look, wait, cancel, run again."},
+    {"name": "experiments", "description": "A matrix of jobs, repeated, with statistics and a verdict."},
     {
         "name": "scenarios",
         "description": "What can be run: texts, parameters, examples, outcomes, and the code itself.",

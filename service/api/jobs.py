@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from service.api.answers import Desk, JsonAnswer, Wait, documented, etag
+from service.api.answers import Desk, JsonAnswer, Wait, documented, etag, tags
 from service.api.requests import RequestUnion
 from service.api.schemas import JobList, JobView, job_list_item
 from service.catalog import Catalog
@@ -27,9 +27,9 @@ from service.jobs import Job, JobState
 from service.runner import Ticket
 from service.stores.base import Idempotency, JobQuery
 
-__all__ = ["Intake", "make_router"]
+__all__ = ["IdempotencyKey", "Intake", "Prefer", "make_router", "read_cursor", "write_cursor"]
 
-_ID = re.compile(r"job_[0-9a-hjkmnp-tv-z]{26}")
+_ID = re.compile(r"(job|exp)_[0-9a-hjkmnp-tv-z]{26}")
 
 _MAX_PAGE = 200  # list items are about 1 kB, so a page stays under 200 kB
 
@@ -150,7 +150,7 @@ def make_router(intake: Intake) -> APIRouter:
         """List jobs, newest first, page by page."""
         asked = JobQuery(
             limit=query.limit + 1,
-            before=_read_cursor(query.cursor),
+            before=read_cursor(query.cursor),
             status=query.status,
             scenario=query.scenario,
             label=query.label,
@@ -159,7 +159,7 @@ def make_router(intake: Intake) -> APIRouter:
         more = len(jobs) > query.limit
         jobs = jobs[: query.limit]
         return JsonAnswer(
-            {"jobs": [job_list_item(job) for job in jobs], "next_cursor": _write_cursor(jobs[-1].id) if more else None}
+            {"jobs": [job_list_item(job) for job in jobs], "next_cursor": write_cursor(jobs[-1].id) if more else None}
         )
 
     @router.get(
@@ -173,7 +173,7 @@ def make_router(intake: Intake) -> APIRouter:
         """Look at a job; with `Prefer: wait=N`, once it is finished."""
         wait = desk.wait(prefer)
         job = await desk.settled(desk.runner.watch(job_id), wait.seconds) or await desk.job(job_id)
-        if if_none_match is not None and {"*", etag(job)} & _tags(if_none_match):
+        if if_none_match is not None and {"*", etag(job)} & tags(if_none_match):
             return Response(status_code=304, headers={"ETag": etag(job), **wait.headers()})
         return desk.answer(job, headers=wait.headers())
 
@@ -220,22 +220,24 @@ def _fingerprint(values: dict[str, Any], rerun_of: str | None) -> str:
     return hashlib.sha256(to_json([rerun_of, sorted(values.items())])).hexdigest()
 
 
-def _tags(if_none_match: str) -> set[str]:
-    return {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
+def write_cursor(last_id: str) -> str:
+    """Return the opaque cursor of the page after the one that ends with this."""
+    return base64.urlsafe_b64encode(last_id.encode()).decode().rstrip("=")
 
 
-def _write_cursor(job_id: str) -> str:
-    return base64.urlsafe_b64encode(job_id.encode()).decode().rstrip("=")
+def read_cursor(cursor: str | None) -> str | None:
+    """Return the id that a cursor was made of.
 
-
-def _read_cursor(cursor: str | None) -> str | None:
+    Raises:
+        RequestValidationError: it is none of ours.
+    """
     if cursor is None:
         return None
     try:
-        job_id = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+        last_id = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
-        job_id = ""
-    if not _ID.fullmatch(job_id):
+        last_id = ""
+    if not _ID.fullmatch(last_id):
         error = {"type": "cursor", "loc": ("query", "cursor"), "msg": "Not a cursor of ours.", "input": cursor}
         raise RequestValidationError([error])
-    return job_id
+    return last_id

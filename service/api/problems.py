@@ -62,6 +62,24 @@ KINDS: dict[type[Exception], Kind] = {
         "The job's state does not allow that",
         "A finished job cannot be cancelled, and only a finished job can be deleted. Look at the job's `status` first.",
     ),
+    errors.ExperimentNotFound: Kind(
+        404,
+        "experiment-not-found",
+        "No such experiment",
+        "It was deleted, or posted to another service. `GET /v1/experiments` lists all.",
+    ),
+    errors.IllegalExperimentMove: Kind(
+        409,
+        "illegal-experiment-move",
+        "The experiment's state does not allow that",
+        "A finished experiment cannot be cancelled, and only a finished one be deleted. Look at its `status` first.",
+    ),
+    errors.BadExperiment: Kind(
+        422,
+        "bad-experiment",
+        "The experiment is not valid",
+        "`errors` says where the mistake stands and what is allowed there.",
+    ),
     errors.IdempotencyConflict: Kind(
         422, "idempotency-conflict", "The Idempotency-Key belongs to another request", "Take a new key for a new job."
     ),
@@ -133,7 +151,7 @@ def install(app: FastAPI, requests: RequestUnion) -> None:
         assert isinstance(exc, RequestValidationError)
         if _not_sent_as_json(request, exc):
             return _problem(request, BY_STATUS[415], BY_STATUS[415].remedy)
-        found = _once_each_place(_field_problem(error, exc.body, requests) for error in exc.errors())
+        found = _once_each_place(_field_problem(error, error.get("body", exc.body), requests) for error in exc.errors())
         detail = " ".join(f"{_place(problem)}: {problem['detail']}" for problem in found)
         return _problem(request, KINDS[RequestValidationError], detail, found)
 
@@ -196,6 +214,10 @@ def _not_sent_as_json(request: Request, exc: RequestValidationError) -> bool:
 
 
 def _name_problem(exc: Exception) -> list[dict[str, Any]] | None:
+    if isinstance(exc, errors.BadExperiment):
+        pointer = "#" + "".join(f"/{_escaped(step)}" for step in exc.path)
+        allowed = None if exc.allowed is None else list(exc.allowed)
+        return [_without_nulls(detail=exc.text, pointer=pointer, allowed=allowed)]
     if isinstance(exc, errors.InterpreterNotFound):
         nearest = _closest(exc.asked, exc.known)
         return [_without_nulls(detail=str(exc), pointer=f"#/{exc.option}", allowed=exc.known, nearest=nearest)]
@@ -222,7 +244,8 @@ def _field_problem(error: Mapping[str, Any], body: Any, requests: RequestUnion) 
     """One of pydantic's errors in our terms."""
     source, *path = error["loc"]
     if source == "body":
-        return _without_nulls(**_body_problem(error, path, body, requests))
+        problem = _body_problem(error, path, body, requests)
+        return _without_nulls(**{**problem, "pointer": _in_matrix(problem["pointer"], error.get("places", {}))})
     if path and path[0] in requests.models:  # the query string of a small job
         problem = _body_problem(error, path, body, requests)
         place = str(problem.pop("pointer")).split("/")
@@ -230,6 +253,15 @@ def _field_problem(error: Mapping[str, Any], body: Any, requests: RequestUnion) 
     where = {"header": str(path[0])} if source == "header" else {"parameter": str(path[0] if path else source)}
     allowed = _allowed_by_context(error)
     return _without_nulls(detail=error["msg"], **where, allowed=allowed, nearest=_nearest(error.get("input"), allowed))
+
+
+def _in_matrix(pointer: str, places: Mapping[str, tuple[Any, ...]]) -> str:
+    """The pointer into a job's request as one into an experiment's, where a varied field stands in a list of values."""
+    _, _, rest = pointer.partition("#/")
+    field, _, deeper = rest.partition("/")
+    if field not in places:
+        return pointer
+    return "#" + "".join(f"/{_escaped(step)}" for step in places[field]) + (f"/{deeper}" if deeper else "")
 
 
 def _place_in(body: Any, path: list[Any]) -> list[Any]:
@@ -254,21 +286,15 @@ def _body_problem(error: Mapping[str, Any], path: list[Any], body: Any, requests
     if kind == "json_invalid":
         return {"pointer": "#", "detail": f"Not JSON: {error['ctx']['error']}, at character {path[0]}."}
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        tag = given.get("scenario") if isinstance(given, Mapping) else None
-        if tag is None:
-            return {"pointer": "#/scenario", "detail": "Say which scenario to run.", "allowed": names}
-        nearest = _closest(str(tag), names)
-        return {
-            "pointer": "#/scenario",
-            "detail": f"There is no scenario {tag!r}." + (f" Did you mean {nearest!r}?" if nearest else ""),
-            "allowed": names,
-            "nearest": nearest,
-        }
+        return _scenario_problem(given.get("scenario") if isinstance(given, Mapping) else None, names)
+    if kind == "missing":
+        return {"pointer": f"#/{_escaped(path[-1])}", "detail": "This field is required."}
     model = path.pop(0) if path and path[0] in requests.models else None
     path = _place_in(body, path)
     pointer = "#" + "".join(f"/{_escaped(step)}" for step in path)
     if model is None:
-        return {"pointer": pointer, "detail": error["msg"]}
+        allowed = _allowed_by_context(error)
+        return {"pointer": pointer, "detail": error["msg"], "allowed": allowed, "nearest": _nearest(given, allowed)}
     schema = requests.schema(model)
     if kind == "unexpected_keyword_argument":
         known = sorted(_resolve(schema, path[:-1]).get("properties", {}))
@@ -284,6 +310,18 @@ def _body_problem(error: Mapping[str, Any], path: list[Any], body: Any, requests
         "detail": f"{detail}.".replace("..", "."),
         "allowed": allowed,
         "nearest": _nearest(given, allowed),
+    }
+
+
+def _scenario_problem(tag: Any, names: list[str]) -> dict[str, Any]:
+    if tag is None:
+        return {"pointer": "#/scenario", "detail": "Say which scenario to run.", "allowed": names}
+    nearest = _closest(str(tag), names)
+    return {
+        "pointer": "#/scenario",
+        "detail": f"There is no scenario {tag!r}." + (f" Did you mean {nearest!r}?" if nearest else ""),
+        "allowed": names,
+        "nearest": nearest,
     }
 
 

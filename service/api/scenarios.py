@@ -130,4 +130,5 @@ def _view(scenario: Scenario, requests: RequestUnion) -> dict[str, Any]:
         "outcomes": [
             {"outcome": each.name, "grade": each.grade, "meaning": each.meaning} for each in scenario.outcomes()
         ],
+        "measures": [{"name": each.name, "better": each.better} for each in scenario.measures().values()],
     }

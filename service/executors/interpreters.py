@@ -239,11 +239,11 @@ def _not_found(python: str, unusable: Sequence[Interpreter], found: Sequence[Int
         why = f"{python} is not installed."
     else:
         why = f"{python!r} is no selector: it looks like 3.13, 3.13.0, 3.13t (free-threaded) or 3.x (the newest)."
-    return InterpreterNotFound("python", python, known, f"{why} There is {', '.join(known)}.")
+    return InterpreterNotFound("python", python, known, why)
 
 
 def _no_choice(chosen: Interpreter, found: Sequence[Interpreter]) -> InterpreterNotFound:
     free = [each.selector for each in found if each.usable and each.free_threaded]
     there_is = f"such as {free[0]}" if free else "and none is installed"
-    text = f"{chosen.selector} was built with the GIL on for good; `gil` off needs a free-threaded build, {there_is}."
-    return InterpreterNotFound("gil", "off", ("on",), text)
+    why = f"{chosen.selector} was built with the GIL on for good; `gil` off needs a free-threaded build, {there_is}."
+    return InterpreterNotFound("gil", "off", ("on",), why)

@@ -91,7 +91,7 @@ class ScriptedExecutor(JobExecutor):
         """Return the only one there is."""
         if python not in (None, _INTERPRETER.selector):
             known = (_INTERPRETER.selector,)
-            raise InterpreterNotFound("python", python or "", known, f"{python} is not installed. There is {known[0]}.")
+            raise InterpreterNotFound("python", python or "", known, f"{python} is not installed.")
         return _INTERPRETER
 
     def run(self, order: Order, cancel: Cancel) -> Report:

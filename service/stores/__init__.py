@@ -1,14 +1,14 @@
 """How jobs are remembered; one file is one way. `make_store` picks by the URL's scheme."""
 
 from service.errors import StoreUnavailable
-from service.stores.base import JobStore
+from service.stores.base import Store
 from service.stores.memory import MemoryStore
 from service.stores.sql import SqlStore
 
 __all__ = ["make_store"]
 
 
-def make_store(url: str) -> JobStore:
+def make_store(url: str) -> Store:
     """Return the store for a database URL, not opened.
 
     Args:

@@ -1,7 +1,8 @@
 """The seam between jobs and what remembers them.
 
-Who uses it: `runner` writes, `api` reads. Implementations stand beside this file; `tests/stores/test_contract.py` runs
-over all of them. Writes return futures, so that many can share one commit; a write that came back is on disk.
+Who uses it: `runner` and `experimenter` write, `api` reads. Implementations stand beside this file;
+`tests/stores/test_contract.py` runs over all of them. Writes return futures, so that many can share one commit; a write
+that came back is on disk.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from collections.abc import Collection
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from service.experiments import Run
+from service.experiments.experiment import Experiment, ExperimentState
 from service.jobs import Job, JobState
 
-__all__ = ["Added", "Idempotency", "JobQuery", "JobStore"]
+__all__ = ["Added", "AddedExperiment", "ExperimentStore", "Idempotency", "JobQuery", "JobStore", "Store"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,14 @@ class Added:
     """A job as it is remembered, and whether it was there before."""
 
     job: Job
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AddedExperiment:
+    """An experiment as it is remembered, and whether it was there before."""
+
+    experiment: Experiment
     replayed: bool = False
 
 
@@ -60,14 +71,6 @@ class JobStore(ABC):
     Thread safety: all methods may be called from any thread. Writes are carried out in the order in which they were
     called. A future's callbacks run on the store's own thread and must be short.
     """
-
-    @abstractmethod
-    def open(self) -> None:
-        """Get ready.
-
-        Raises:
-            StoreUnavailable: the database cannot be used; the text says why.
-        """
 
     @abstractmethod
     def add(self, job: Job, idempotency: Idempotency | None = None, *, lazily: bool = False) -> Future[Added]:
@@ -127,6 +130,98 @@ class JobStore(ABC):
 
         Raises:
             StoreUnavailable: they could not be read.
+        """
+
+
+class ExperimentStore(ABC):
+    """Remembers experiments and the runs that they have had.
+
+    Thread safety: as for jobs, with which they share one order of writes.
+    """
+
+    @abstractmethod
+    def add_experiment(self, experiment: Experiment, idempotency: Idempotency | None = None) -> Future[AddedExperiment]:
+        """Remember a new experiment, or find the one that has its key already.
+
+        The future raises:
+            IdempotencyConflict: the key belongs to an experiment with another fingerprint.
+            StoreUnavailable: nothing was remembered.
+        """
+
+    @abstractmethod
+    def move_experiment(self, before: ExperimentState, experiment: Experiment) -> Future[None]:
+        """Replace an experiment by what became of it, if it is still in the state `before`: compare and set.
+
+        The future raises:
+            IllegalExperimentMove: it is in another state.
+            ExperimentNotFound: there is no such experiment.
+            StoreUnavailable: nothing was changed.
+        """
+
+    @abstractmethod
+    def add_run(self, experiment_id: str, run: Run) -> Future[None]:
+        """Remember what a run showed, in place of what was remembered of the same run; with the next commit.
+
+        The future raises:
+            StoreUnavailable: nothing was remembered.
+        """
+
+    @abstractmethod
+    def delete_experiment(self, experiment_id: str) -> Future[None]:
+        """Forget a finished experiment and its runs; its jobs stay.
+
+        The future raises:
+            IllegalExperimentMove: it is not finished.
+            ExperimentNotFound: there is no such experiment.
+            StoreUnavailable: nothing was changed.
+        """
+
+    @abstractmethod
+    def experiment(self, experiment_id: str) -> Experiment:
+        """Return an experiment.
+
+        Raises:
+            ExperimentNotFound: there is no such experiment.
+            StoreUnavailable: it could not be read.
+        """
+
+    @abstractmethod
+    def runs(self, experiment_id: str) -> list[Run]:
+        """Return the runs of an experiment, those of a cell in order of repeat.
+
+        Raises:
+            StoreUnavailable: they could not be read.
+        """
+
+    @abstractmethod
+    def experiments(self, limit: int, before: str | None = None) -> list[Experiment]:
+        """Return experiments, newest first.
+
+        Args:
+            before: the id of one; only older ones are returned.
+
+        Raises:
+            StoreUnavailable: they could not be read.
+        """
+
+    @abstractmethod
+    def unfinished_experiments(self) -> list[Experiment]:
+        """Return all experiments that are queued or running, oldest first.
+
+        Raises:
+            StoreUnavailable: they could not be read.
+        """
+
+
+class Store(JobStore, ExperimentStore):
+    """What remembers everything, in one place."""
+
+    @abstractmethod
+    def open(self) -> None:
+        """Get ready.
+
+        Raises:
+            StoreUnavailable: the database cannot be used; the text says why.
         """
 
     @abstractmethod

@@ -10,23 +10,36 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from service.errors import IdempotencyConflict, IllegalMove, JobNotFound, StoreUnavailable, ThreadlabError
+from service.errors import (
+    ExperimentNotFound,
+    IdempotencyConflict,
+    IllegalExperimentMove,
+    IllegalMove,
+    JobNotFound,
+    StoreUnavailable,
+    ThreadlabError,
+)
+from service.experiments import Run
+from service.experiments.experiment import Experiment, ExperimentState
 from service.jobs import FINAL, Job, JobState
-from service.stores.base import Added, Idempotency, JobQuery, JobStore
+from service.stores.base import Added, AddedExperiment, Idempotency, JobQuery, Store
 
 __all__ = ["MemoryStore"]
 
 T = TypeVar("T")
 
 
-class MemoryStore(JobStore):
-    """Jobs in a dict."""
+class MemoryStore(Store):
+    """Jobs and experiments in dicts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._closed = False  # guarded by _lock
         self._jobs: dict[str, Job] = {}  # guarded by _lock
         self._keys: dict[str, tuple[str, str]] = {}  # key -> (fingerprint, job id); guarded by _lock
+        self._experiments: dict[str, Experiment] = {}  # guarded by _lock
+        self._experiment_keys: dict[str, tuple[str, str]] = {}  # key -> (fingerprint, id); guarded by _lock
+        self._runs: dict[str, dict[tuple[int, int], Run]] = {}  # guarded by _lock
 
     def open(self) -> None:
         """Nothing has to be opened."""
@@ -82,6 +95,73 @@ class MemoryStore(JobStore):
         with self._lock:
             return sorted((job for job in self._jobs.values() if job.status not in FINAL), key=lambda job: job.id)
 
+    def add_experiment(self, experiment: Experiment, idempotency: Idempotency | None = None) -> Future[AddedExperiment]:
+        """Remember a new experiment; see the base class."""
+        return self._write(lambda: self._add_experiment(experiment, idempotency))
+
+    def _add_experiment(self, experiment: Experiment, idempotency: Idempotency | None) -> AddedExperiment:
+        if idempotency is not None:
+            entry = (idempotency.fingerprint, experiment.id)
+            fingerprint, first = self._experiment_keys.setdefault(idempotency.key, entry)
+            if fingerprint != idempotency.fingerprint:
+                raise IdempotencyConflict(idempotency.key, first)
+            if first != experiment.id:
+                return AddedExperiment(self._experiments[first], replayed=True)
+        self._experiments[experiment.id] = experiment
+        return AddedExperiment(experiment)
+
+    def move_experiment(self, before: ExperimentState, experiment: Experiment) -> Future[None]:
+        """Replace an experiment; see the base class."""
+        return self._write(lambda: self._move_experiment(before, experiment))
+
+    def _move_experiment(self, before: ExperimentState, experiment: Experiment) -> None:
+        now = self._find_experiment(experiment.id)
+        if now.status is not before:
+            raise IllegalExperimentMove(f"The experiment {now.id} is {now.status}, not {before}.")
+        self._experiments[experiment.id] = experiment
+
+    def add_run(self, experiment_id: str, run: Run) -> Future[None]:
+        """Remember what a run showed; see the base class."""
+        return self._write(lambda: self._runs.setdefault(experiment_id, {}).update({(run.cell, run.repeat): run}))
+
+    def delete_experiment(self, experiment_id: str) -> Future[None]:
+        """Forget a finished experiment; see the base class."""
+        return self._write(lambda: self._delete_experiment(experiment_id))
+
+    def _delete_experiment(self, experiment_id: str) -> None:
+        experiment = self._find_experiment(experiment_id)
+        if not experiment.finished:
+            raise IllegalExperimentMove(
+                f"Only a finished experiment can be deleted; {experiment_id} is not: cancel it."
+            )
+        del self._experiments[experiment_id]
+        self._runs.pop(experiment_id, None)
+        kept = {key: entry for key, entry in self._experiment_keys.items() if entry[1] != experiment_id}
+        self._experiment_keys = kept
+
+    def experiment(self, experiment_id: str) -> Experiment:
+        """Return an experiment; see the base class."""
+        with self._lock:
+            return self._find_experiment(experiment_id)
+
+    def runs(self, experiment_id: str) -> list[Run]:
+        """Return the runs of an experiment; see the base class."""
+        with self._lock:
+            runs = self._runs.get(experiment_id, {})
+            return [runs[place] for place in sorted(runs)]
+
+    def experiments(self, limit: int, before: str | None = None) -> list[Experiment]:
+        """Return experiments, newest first; see the base class."""
+        with self._lock:
+            found = sorted(self._experiments.values(), key=lambda each: each.id, reverse=True)
+        return [each for each in found if before is None or each.id < before][:limit]
+
+    def unfinished_experiments(self) -> list[Experiment]:
+        """Return all experiments that are queued or running; see the base class."""
+        with self._lock:
+            found = sorted(self._experiments.values(), key=lambda each: each.id)
+        return [each for each in found if not each.finished]
+
     def close(self) -> None:
         """Take no more writes."""
         with self._lock:
@@ -92,6 +172,12 @@ class MemoryStore(JobStore):
             return self._jobs[job_id]
         except KeyError:
             raise JobNotFound(job_id) from None
+
+    def _find_experiment(self, experiment_id: str) -> Experiment:
+        try:
+            return self._experiments[experiment_id]
+        except KeyError:
+            raise ExperimentNotFound(experiment_id) from None
 
     def _write(self, change: Callable[[], T]) -> Future[T]:
         done: Future[T] = Future()

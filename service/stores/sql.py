@@ -1,9 +1,10 @@
-"""Jobs in a database: SQLite, embedded, one file.
+"""Jobs and experiments in a database: SQLite, embedded, one file.
 
     any thread ── add/move/delete ──▶ waiting ──▶ writer thread: one transaction for all of them ──▶ futures
     any thread ── get/page/unfinished ──▶ a connection of its own, beside the writer (WAL)
 
-Who uses it: `runner` and `api`, through the seam. SQLAlchemy is known to this file only.
+Who uses it: `runner`, `experimenter` and `api`, through the seam. SQLAlchemy is known to this file and to
+`sql_experiments`, which holds the statements about experiments.
 
 Durability: `synchronous=FULL` with a write-ahead log syncs the log at every commit, so what a future has come back for
 survives a kill and a power cut. One writer thread commits everything that has come in while the last commit ran in one
@@ -28,8 +29,11 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from service.errors import IdempotencyConflict, IllegalMove, JobNotFound, StoreUnavailable, ThreadlabError
+from service.experiments import Run
+from service.experiments.experiment import Experiment, ExperimentState
 from service.jobs import FINAL, Job, JobState
-from service.stores.base import Added, Idempotency, JobQuery, JobStore
+from service.stores import sql_experiments
+from service.stores.base import Added, AddedExperiment, Idempotency, JobQuery, Store
 
 __all__ = ["SqlStore"]
 
@@ -82,8 +86,8 @@ _DELETE = sa.delete(_jobs).where(_jobs.c.id == sa.bindparam("key"), _jobs.c.stat
 _UNFINISHED = sa.select(*_KEPT).where(_jobs.c.status.not_in(sorted(FINAL))).order_by(_jobs.c.id)
 
 
-class SqlStore(JobStore):
-    """Jobs in a SQLite database.
+class SqlStore(Store):
+    """Jobs and experiments in a SQLite database.
 
     Args:
         url: SQLAlchemy's URL of the database, `sqlite:///path`.
@@ -105,6 +109,7 @@ class SqlStore(JobStore):
         """Create the tables where there are none, and start the writer."""
         with _translated(f"open {self._engine.url}"), self._engine.begin() as connection:
             _metadata.create_all(connection)
+            sql_experiments.metadata.create_all(connection)
         self._writer.start()
 
     def add(self, job: Job, idempotency: Idempotency | None = None, *, lazily: bool = False) -> Future[Added]:
@@ -142,6 +147,42 @@ class SqlStore(JobStore):
         """Return all jobs that are queued or running; see the base class."""
         with _translated("read"), self._engine.connect() as connection:
             return [_job(row) for row in connection.execute(_UNFINISHED).mappings()]
+
+    def add_experiment(self, experiment: Experiment, idempotency: Idempotency | None = None) -> Future[AddedExperiment]:
+        """Remember a new experiment; see the base class."""
+        return self._write(lambda connection: sql_experiments.add(connection, experiment, idempotency))
+
+    def move_experiment(self, before: ExperimentState, experiment: Experiment) -> Future[None]:
+        """Replace an experiment; see the base class."""
+        return self._write(lambda connection: sql_experiments.move(connection, before, experiment))
+
+    def add_run(self, experiment_id: str, run: Run) -> Future[None]:
+        """Remember what a run showed; see the base class."""
+        return self._write(lambda connection: sql_experiments.add_run(connection, experiment_id, run), lazily=True)
+
+    def delete_experiment(self, experiment_id: str) -> Future[None]:
+        """Forget a finished experiment; see the base class."""
+        return self._write(lambda connection: sql_experiments.delete(connection, experiment_id))
+
+    def experiment(self, experiment_id: str) -> Experiment:
+        """Return an experiment; see the base class."""
+        with _translated("read"), self._engine.connect() as connection:
+            return sql_experiments.find(connection, experiment_id)
+
+    def runs(self, experiment_id: str) -> list[Run]:
+        """Return the runs of an experiment; see the base class."""
+        with _translated("read"), self._engine.connect() as connection:
+            return sql_experiments.runs(connection, experiment_id)
+
+    def experiments(self, limit: int, before: str | None = None) -> list[Experiment]:
+        """Return experiments, newest first; see the base class."""
+        with _translated("read"), self._engine.connect() as connection:
+            return sql_experiments.page(connection, limit, before)
+
+    def unfinished_experiments(self) -> list[Experiment]:
+        """Return all experiments that are queued or running; see the base class."""
+        with _translated("read"), self._engine.connect() as connection:
+            return sql_experiments.unfinished(connection)
 
     def close(self) -> None:
         """Finish the writes and close the database."""

@@ -17,6 +17,12 @@ from service.settings import Settings
 from tests.api.client import Client, contract
 
 OPERATIONS = {
+    "submit_experiment": "POST /v1/experiments",
+    "list_experiments": "GET /v1/experiments",
+    "get_experiment": "GET /v1/experiments/{experiment_id}",
+    "cancel_experiment": "POST /v1/experiments/{experiment_id}/cancel",
+    "delete_experiment": "DELETE /v1/experiments/{experiment_id}",
+    "get_table": "GET /v1/experiments/{experiment_id}/table.csv",
     "submit_job": "POST /v1/jobs",
     "list_jobs": "GET /v1/jobs",
     "get_job": "GET /v1/jobs/{job_id}",

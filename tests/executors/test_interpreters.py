@@ -153,7 +153,7 @@ def test_what_there_is_is_told(make: Make) -> None:
     """A selector that nothing fits is answered with those that something does."""
     with pytest.raises(InterpreterNotFound) as caught:
         choices(make("own"), make("free", version="3.13.0", free_threaded=True)).choose("3.14t", None)
-    assert "3.14t is not installed. There is 3.12, 3.13t." == str(caught.value)
+    assert "3.14t is not installed. Here `python` can be 3.12, 3.13t." == str(caught.value)
     assert ("python", "3.14t", ("3.12", "3.13t")) == (caught.value.option, caught.value.asked, caught.value.known)
 
 

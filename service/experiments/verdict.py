@@ -1,0 +1,263 @@
+"""The verdict: in one to four sentences, what an experiment showed, and how sure that is.
+
+It speaks of what was measured and of nothing else; where the runs are too few or the intervals overlap it says so.
+
+Who uses it: `analysis`. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypedDict
+
+from service.experiments.knees import Knee, find_knees
+from service.experiments.medians import ENOUGH, Comparison
+from service.experiments.outcomes import forbidden, forbidden_sentence, outcome_sentence
+from service.experiments.plan import Cell, NotCovered, Progress, identity
+from service.experiments.rows import Row, Study
+from service.experiments.words import counted, is_time, joined, line, named, percent, quantity, rounded
+
+__all__ = ["RunnerUp", "Verdict", "judge"]
+
+_LISTED = 4  # things not covered that are named one by one
+
+
+class RunnerUp(TypedDict):
+    """The cell with the second best median, and how much better than it the best one is."""
+
+    cell: int
+    speedup: float | None
+    speedup_interval: list[float] | None
+    significant: bool | None
+
+
+class Verdict(TypedDict):
+    """What the experiment showed.
+
+    `best` is the cell with the best median of those without a forbidden outcome, if there are two to compare.
+    `significant` says whether it differs from its baseline, or from the second best where it is its own baseline or has
+    none; `reason` says why so. `knee` is that of the best cell's group, `knees` those of all groups.
+    """
+
+    text: str
+    best: int | None
+    reason: str
+    significant: bool | None
+    second: RunnerUp | None
+    knee: Knee | None
+    knees: list[Knee]
+
+
+def judge(
+    study: Study, rows: Sequence[Row], missing: Sequence[NotCovered], progress: Progress, finished: bool
+) -> Verdict:
+    """Return the verdict on rows that may still grow."""
+    ranked = _ranked(study, rows)
+    knees = find_knees(study, ranked)
+    pair = _Pair(study, ranked[0], ranked[1]) if len(ranked) > 1 else None
+    significant, reason = (None, "Fewer than two cells have values to compare.") if pair is None else pair.decision()
+    knee = None if pair is None else next((knee for knee in knees if _is_of(knee, pair.best)), None)
+    sentences = [
+        forbidden_sentence(study, rows) or outcome_sentence(study, rows, significant),
+        _without_pair(study, rows, ranked, finished) if pair is None else pair.sentence(),
+        "" if pair is None or knee is None else _knee_sentence(knee, pair),
+        _missing_sentence(missing, study.cells.values()),
+    ]
+    text = " ".join(sentence for sentence in sentences if sentence)
+    return Verdict(
+        text=text if finished else f"So far ({progress['done']} of {counted(progress['of'], 'run')}): {text}",
+        best=None if pair is None else pair.best["cell"],
+        reason=reason,
+        significant=significant,
+        second=None if pair is None else pair.runner_up(),
+        knee=knee,
+        knees=knees,
+    )
+
+
+class _Pair:
+    """The best cell and the second best."""
+
+    def __init__(self, study: Study, best: Row, second: Row) -> None:
+        self.study = study
+        self.best = best
+        self.second = second
+        base = best["baseline"]
+        self.base = base if base != best["cell"] and base is not None and study.samples[base].size else None
+        self.own_baseline = base == best["cell"]
+        self.to_second = study.compare(best["cell"], second["cell"])
+        self.to_base = None if self.base is None else study.compare(best["cell"], self.base)
+
+    def decision(self) -> tuple[bool | None, str]:
+        """Return whether the difference that matters is significant, and why so."""
+        other = self.second["cell"] if self.base is None else self.base
+        comparison = self.to_second if self.base is None else self.to_base
+        assert comparison is not None
+        sizes = _sizes(self.best["n"], self.study.samples[other].size)
+        if comparison.significant is None:
+            return None, f"With {sizes} no difference can be significant at the 5 % level."
+        test = f"the Mann-Whitney test gives p = {rounded(comparison.p)}"
+        if comparison.significant:
+            return True, f"The interval of the ratio excludes 1, and {test}, with {sizes}."
+        return False, f"The interval of the ratio includes 1, or p is not under 0.05: {test}, with {sizes}."
+
+    def runner_up(self) -> RunnerUp:
+        """Return how the second best compares."""
+        found = self.to_second
+        assert found is not None
+        interval = None if found.interval is None else list(found.interval)
+        return RunnerUp(
+            cell=self.second["cell"], speedup=found.speedup, speedup_interval=interval, significant=found.significant
+        )
+
+    def sentence(self) -> str:
+        """Return which cell is best, by how much, and how sure that is."""
+        significant, _ = self.decision()
+        against = "" if self.base is None else f", {self._against(self.base)}"
+        itself = ", the baseline itself" if self.own_baseline else ""
+        runs = f", {counted(self.best['n'], 'run')}" if self.base is None else ""
+        median = _median(self.study, self.best)
+        name = self.study.name(self.best["cell"])
+        behind = "" if self.second["cell"] == self.base else f"; {self._behind(significant)}"
+        return f"{self._opening(significant)}{name}{itself}: {median}{runs}{against}{behind}."
+
+    def _opening(self, significant: bool | None) -> str:
+        if significant:
+            measure = self.study.measure
+            return "Fastest is " if is_time(measure) else f"Best is, as {measure.better} is better, "
+        if significant is None:
+            return "Too few runs to say which is best; the best median is that of "
+        other = "between the best two" if self.base is None else "from the baseline"
+        return f"No significant difference {other}; the best median is that of "
+
+    def _against(self, base: int) -> str:
+        """How the best compares with the baseline."""
+        found, sample = self.to_base, self.study.samples[base]
+        assert found is not None
+        facts = [self.study.name(base), _interval(found, min(self.best["n"], sample.size))]
+        known = "; ".join(fact for fact in [*facts, _sizes(self.best["n"], sample.size)] if fact)
+        if found.speedup is None:
+            return f"where the baseline ({known}) has {quantity(sample.median, self.study.measure.name)}"
+        return f"{_times(self.study, found.speedup)} the baseline ({known})"
+
+    def _behind(self, significant: bool | None) -> str:
+        """How the second best compares with the best."""
+        found = self.to_second
+        assert found is not None
+        text = f"the second best, {self.study.name(self.second['cell'])}, {_distance(self.study, self.second, found)}"
+        if found.significant is None:
+            return text if significant is None else f"{text}, and its runs are too few to tell the two apart"
+        return f"{text}, {'a' if found.significant else 'not a'} significant difference"
+
+
+def _ranked(study: Study, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that may be called best, the best median first; of equals the first cell."""
+    sign = 1 if study.measure.better == "lower" else -1
+    candidates = [row for row in rows if row["n"] and not forbidden(row)]
+    return sorted(candidates, key=lambda row: (sign * study.samples[row["cell"]].median, row["cell"]))
+
+
+def _without_pair(study: Study, rows: Sequence[Row], ranked: Sequence[Row], finished: bool) -> str:
+    measured = sum(1 for row in rows if row["n"])
+    if measured == 0:
+        return _nothing(study, rows, finished)
+    if not ranked:
+        return "Every cell with values had one, so that none is called best."
+    (row,) = ranked
+    why = "Only one cell has values" if measured == 1 else "Only one cell has values and nothing forbidden"
+    why = "There is one cell" if len(rows) == 1 else why
+    median, interval = _median(study, row), row["interval"]
+    spread = ""
+    if interval is not None:
+        low, high = (quantity(end, study.measure.name) for end in interval)
+        spread = f", 95 % interval {low} to {high}" if row["n"] >= ENOUGH else f", from {low} to {high}"
+    name = study.name(row["cell"])
+    return f"{why}, so there is nothing to compare it with: {name}: {median}{spread}, {counted(row['n'], 'run')}."
+
+
+def _nothing(study: Study, rows: Sequence[Row], finished: bool) -> str:
+    if not finished:
+        return "there is nothing to compare yet."
+    runs = sum(row["runs"] for row in rows)
+    if not runs:
+        return "Nothing was run, so there is nothing to compare."
+    broken = sum(sum(row["statuses"].values()) for row in rows)
+    told = f", and {broken} of {counted(runs, 'run')} did not succeed" if broken else ""
+    return f"There is nothing to compare: no run has a value of {study.measure.name}{told}."
+
+
+def _median(study: Study, row: Row) -> str:
+    return f"{quantity(study.samples[row['cell']].median, study.measure.name)} (median of {study.measure.name})"
+
+
+def _times(study: Study, speedup: float) -> str:
+    if is_time(study.measure):
+        return f"{rounded(speedup)} times as fast as"
+    if study.measure.better == "higher":
+        return f"{rounded(speedup)} times as high as"
+    return f"lower by a factor of {rounded(speedup)} than"
+
+
+def _distance(study: Study, row: Row, found: Comparison) -> str:
+    if found.speedup is None:
+        return f"has {quantity(study.samples[row['cell']].median, study.measure.name)}"
+    if found.speedup < 1.0005:  # what would be printed as 0.0 %
+        return "has the same"
+    if study.measure.better == "higher":
+        return f"is {percent(1 - 1 / found.speedup)} lower"
+    takes, more, much = ("takes", "longer", "long") if is_time(study.measure) else ("is", "higher", "high")
+    if found.speedup < 2:
+        return f"{takes} {percent(found.speedup - 1)} {more}"
+    return f"{takes} {rounded(found.speedup)} times as {much}"
+
+
+def _interval(found: Comparison, fewest: int) -> str:
+    if found.interval is None:
+        return ""
+    low, high = map(rounded, found.interval)
+    if fewest < ENOUGH:
+        return f"interval {low} to {high} times, of too few runs for 95 %"
+    return f"95 % interval {low} to {high} times"
+
+
+def _sizes(one: int, other: int) -> str:
+    return f"{counted(one, 'run')} each" if one == other else f"{one} and {counted(other, 'run')}"
+
+
+def _is_of(knee: Knee, row: Row) -> bool:
+    return all(identity(row["values"][field]) == identity(value) for field, value in knee["others"].items())
+
+
+def _knee_sentence(knee: Knee, pair: _Pair) -> str:
+    significant, _ = pair.decision()
+    if significant is not True and not pair.own_baseline:
+        return ""  # said already: nothing can be told apart
+    place = named({knee["field"]: knee["value"]})
+    if knee["at_end"]:
+        others = f" with {named(knee['others'])}" if knee["others"] else ""
+        return f"No knee was seen{others} up to {place}, the most that was measured."
+    others = f", {named(knee['others'])}" if knee["others"] else ""
+    return f"The knee lies at {place}{others}: no larger number was significantly better by 5 % or more."
+
+
+def _missing_sentence(missing: Sequence[NotCovered], cells: Iterable[Cell]) -> str:
+    """Return what was not covered, by reason, in as few words as tell it apart from what was."""
+    covered = [cell for cell in cells if not any(each.holds(cell) for each in missing)]
+    by_reason: dict[str, dict[str, None]] = {}  # a dict keeps the order
+    for each in missing:
+        own = {field: value for field, value in each.values.items() if not _has(covered, field, value)}
+        by_reason.setdefault(line(each.reason).rstrip("."), {})[named(own or each.values)] = None
+    if not by_reason:
+        return ""
+    return f"Not covered: {'; '.join(_because(list(what), reason) for reason, what in by_reason.items())}."
+
+
+def _has(cells: Sequence[Cell], field: str, value: object) -> bool:
+    return any(field in cell.values and identity(cell.values[field]) == identity(value) for cell in cells)
+
+
+def _because(what: list[str], reason: str) -> str:
+    told = joined(what if len(what) <= _LISTED else [*what[: _LISTED - 1], f"{len(what) - _LISTED + 1} more"])
+    if reason.startswith("not "):
+        return f"{told}, which {'is' if len(what) == 1 else 'are'} {reason}"
+    return f"{told}, {reason}" if reason.startswith("which ") else f"{told} ({reason})"
