@@ -287,7 +287,7 @@ def _body_problem(error: Mapping[str, Any], path: list[Any], body: Any, requests
         return {"pointer": "#", "detail": f"Not JSON: {error['ctx']['error']}, at character {path[0]}."}
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return _scenario_problem(given.get("scenario") if isinstance(given, Mapping) else None, names)
-    if kind == "missing":
+    if kind == "missing" and path:
         return {"pointer": f"#/{_escaped(path[-1])}", "detail": "This field is required."}
     model = path.pop(0) if path and path[0] in requests.models else None
     path = _place_in(body, path)
