@@ -195,7 +195,7 @@ class Laboratory:
             why = refused.get((request["python"], request["gil"]))
             if why is not None:
                 options = ("python",) if why.option == "python" else ("python", "gil")
-                each = NotCovered({name: cell.values[name] for name in options if name in cell.values}, why.why)
+                each = NotCovered({name: cell.values[name] for name in options if name in cell.values}, _reason(why))
                 missing += [] if each in missing else [each]
         return tuple(missing)
 
@@ -217,6 +217,11 @@ def _nowhere(vary: dict[str, list[Any]], cell: Cell, why: InterpreterNotFound) -
     if why.option not in cell.values:
         return why
     return BadExperiment(_places(vary, cell)[why.option][:2], str(why), why.known)
+
+
+def _reason(why: InterpreterNotFound) -> str:
+    """Why, as a verdict can say it behind the interpreter's name: `3.14t, which is not installed`."""
+    return why.why.removeprefix(f"{why.asked} is ").removesuffix(".")
 
 
 def _measure(scenario: Scenario, name: str | None) -> Measure:

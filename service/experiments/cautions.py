@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 from service.experiments.medians import ENOUGH, LEAST, coverage
 from service.experiments.plan import NotCovered, Run, identity
 from service.experiments.rows import Row, Study, has_value, unavailable
-from service.experiments.words import counted, is_time, line, named, percent, quantity, rounded
+from service.experiments.words import counted, is_time, line, named, percent, quantity
 from service.jobs import JobState
 
 __all__ = ["Caution", "cautions"]
@@ -138,7 +138,7 @@ def _unstable(study: Study, rows: Sequence[Row], repeats: int, usable_cpus: int 
     for cell in cells[:_NAMED]:
         load = max((run.load for run in study.runs[cell] if run.load is not None), default=0.0)
         busy = usable_cpus is not None and load > usable_cpus
-        loaded = f", and the load average was {rounded(load)} on {counted(usable_cpus or 0, 'core')}" if busy else ""
+        loaded = f", and the load average was {load:.1f} on {counted(usable_cpus or 0, 'core')}" if busy else ""
         text = f"Unstable: the spread (MAD) of {_cell(study, cell)} is {percent(spreads[cell])} of its median{loaded}."
         yield Caution(cell=cell, text=text, remedy=remedy)
     if len(cells) > _NAMED:
@@ -158,7 +158,7 @@ def _loaded(study: Study, usable_cpus: int | None) -> Iterator[Caution]:
     if over:
         text = (
             f"Before {len(over)} of {counted(len(loads), 'run')} the load average was above the"
-            f" {counted(usable_cpus or 0, 'usable core')}, {rounded(max(over))} at most."
+            f" {counted(usable_cpus or 0, 'usable core')}, {max(over):.1f} at most."
         )
         remedy = "Close other programs. If there are none, it was the runs before, which count in it for minutes."
         yield Caution(cell=None, text=text, remedy=remedy)
@@ -218,7 +218,8 @@ def _by_chance(rows: Sequence[Row]) -> Iterator[Caution]:
     tested = sum(row["significant"] is not None for row in rows)
     if tested > _COMPARISONS:
         text = (
-            f"{tested} cells were compared, each at the 5 % level: up to {-(-tested // 20)} may differ by chance alone."
+            f"{tested} cells were compared, each at the 5 % level: if none differed in truth, up to about"
+            f" {round(tested / 20)} of them would still be called significant."
         )
         yield Caution(cell=None, text=text, remedy="Run the few that matter again, in an experiment of their own.")
 

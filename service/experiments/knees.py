@@ -5,10 +5,10 @@ Who uses it: `verdict`. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
-from typing import TypedDict
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple, TypedDict
 
-from service.experiments.plan import Cell, Values, identity, varying
+from service.experiments.plan import Values, free_fields, identity
 from service.experiments.rows import Row, Study
 
 __all__ = ["GAIN", "Knee", "find_knees"]
@@ -19,14 +19,15 @@ GAIN = 1.05  # the least speedup that counts: cells that spread by 5 % are calle
 class Knee(TypedDict):
     """The smallest number of workers after which no larger one is significantly better and by 5 % or more.
 
-    `others` are the values of the other fields: there is a knee for each combination of them. `at_end` says that it is
-    the largest number that was measured: no knee was seen.
+    `others` are the values of the other fields: there is a knee for each combination of them. `at_start` says that
+    it is the smallest number that was measured: more never helped. `at_end`, that it is the largest: no knee was seen.
     """
 
     field: str
     value: float
     cell: int
     others: Values
+    at_start: bool
     at_end: bool
 
 
@@ -39,47 +40,55 @@ def find_knees(study: Study, ranked: Sequence[Row]) -> list[Knee]:
     field = study.axis()
     if field is None:
         return []
-    free = _free_fields(study.cells.values(), field)
-    groups: dict[Hashable, list[Row]] = {}
+    free = free_fields(study.cells.values(), [field])
+    groups: dict[Hashable, list[_Place]] = {}
     for row in ranked:
-        if study.workers(row["cell"]) is not None:
-            groups.setdefault(identity([row["values"][other] for other in free]), []).append(row)
+        workers = study.workers(row["cell"])
+        if workers is not None:
+            groups.setdefault(identity([row["values"][other] for other in free]), []).append(_Place(workers, row))
     found = (_knee(study, field, free, group) for group in groups.values())
     return sorted((knee for knee in found if knee is not None), key=lambda knee: knee["cell"])
 
 
-def _free_fields(cells: Iterable[Cell], field: str) -> list[str]:
-    """Return the fields that do not vary together with this one: they have several values beside one of its."""
-    by_value: dict[Hashable, list[Cell]] = {}
-    for cell in cells:
-        by_value.setdefault(identity(cell.values[field]), []).append(cell)
-    free = {other for group in by_value.values() for other in varying(group)}
-    return [other for group in by_value.values() for other in group[0].values if other in free][: len(free)]
+class _Place(NamedTuple):
+    """A row at its place on the axis."""
+
+    workers: float
+    row: Row
 
 
-def _knee(study: Study, field: str, free: Sequence[str], ranked: Sequence[Row]) -> Knee | None:
-    if len(ranked) < 2 or not _decidable(study, ranked):
+def _knee(study: Study, field: str, free: Sequence[str], ranked: Sequence[_Place]) -> Knee | None:
+    if not _decidable(study, ranked):
         return None
-    by_workers = sorted(ranked, key=lambda row: study.workers(row["cell"]) or 0)
-    for row in by_workers:
-        count = study.workers(row["cell"]) or 0
-        # The best is asked first: where there is a gain, it is found at once.
-        if not any(_gains(study, more, row) for more in ranked if (study.workers(more["cell"]) or 0) > count):
-            others = {other: row["values"][other] for other in free}
-            at_end = row is by_workers[-1]
-            return Knee(field=field, value=count, cell=row["cell"], others=others, at_end=at_end)
-    return None
+    along = sorted(ranked, key=lambda place: place.workers)
+    # The best of the larger ones is asked first: where there is a gain, it is found at once.
+    at = next(
+        place
+        for place in along
+        if not any(_gains(study, more.row, place.row) for more in ranked if more.workers > place.workers)
+    )
+    return Knee(
+        field=field,
+        value=at.workers,
+        cell=at.row["cell"],
+        others={other: at.row["values"][other] for other in free},
+        at_start=at is along[0],
+        at_end=at is along[-1],
+    )
 
 
-def _decidable(study: Study, rows: Sequence[Row]) -> bool:
-    """Whether even the two cells with the fewest values could differ significantly."""
-    one, other = sorted(rows, key=lambda row: row["n"])[:2]
-    comparison = study.compare(one["cell"], other["cell"])
-    return comparison is not None and comparison.significant is not None
+def _decidable(study: Study, places: Sequence[_Place]) -> bool:
+    """Whether there are two cells, and even the two with the fewest values could differ significantly."""
+    fewest = sorted((place.row for place in places), key=lambda row: row["n"])[:2]
+    comparison = study.compare(fewest[0]["cell"], fewest[-1]["cell"])
+    return len(fewest) == 2 and comparison is not None and comparison.significant is not None
 
 
 def _gains(study: Study, more: Row, row: Row) -> bool:
     comparison = study.compare(more["cell"], row["cell"])
-    if comparison is None or comparison.speedup is None:
+    if comparison is None or comparison.significant is not True:
         return False
-    return comparison.speedup >= GAIN and comparison.significant is True
+    if comparison.speedup is None:  # to or from zero: any significant step in the right direction is a gain
+        step = study.samples[more["cell"]].median - study.samples[row["cell"]].median
+        return step < 0 if study.measure.better == "lower" else step > 0
+    return comparison.speedup >= GAIN

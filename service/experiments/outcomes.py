@@ -34,7 +34,8 @@ def forbidden_sentence(study: Study, rows: Sequence[Row]) -> str:
     ]
     if len(seen) > _NAMED:
         told = [*told[: _NAMED - 1], f"the like in {counted(len(seen) - _NAMED + 1, 'cell')} more"]
-    return f"Forbidden outcome seen: {joined(told)}."
+    cells = "that cell is" if len({row["cell"] for _, row in seen}) == 1 else "those cells are"
+    return f"Forbidden outcome seen: {joined(told)}; {cells} not called best."
 
 
 def outcome_sentence(study: Study, rows: Sequence[Row], significant: bool | None) -> str:
@@ -106,7 +107,8 @@ def _told(spread: _Spread) -> str:
         places = [max(places, key=lambda place: place.rate), min(places, key=lambda place: place.rate)]
         most, least = (f"{place.hits or 'none'} of {_runs(place.runs)} with {place.what}" for place in places)
         return f"{spread.name} from {most} to {least}"
-    return f"{spread.name} in {joined([_at(place) for place in places])}"
+    by_rate = sorted(places, key=lambda place: -place.rate)
+    return f"{spread.name} in {joined([_at(place) for place in by_rate])}"
 
 
 def _at(place: _Place) -> str:

@@ -27,6 +27,7 @@ __all__ = [
     "baseline_cells",
     "check_baseline",
     "expand",
+    "free_fields",
     "identity",
     "progress",
     "schedule",
@@ -179,9 +180,8 @@ def baseline_cells(cells: Sequence[Cell], baseline: Mapping[str, Any] | None) ->
     """
     if baseline is None:
         return {cell.index: cells[0].index for cell in cells}
-    candidates = _having(baseline, cells)
-    free = [field for field in varying(candidates) if field not in baseline]
-    by_rest = {_part(candidate, free): candidate.index for candidate in candidates}
+    free = free_fields(cells, list(baseline))
+    by_rest = {_part(candidate, free): candidate.index for candidate in _having(baseline, cells)}
     return {cell.index: by_rest.get(_part(cell, free)) for cell in cells}
 
 
@@ -192,6 +192,14 @@ def varying(cells: Iterable[Cell]) -> list[str]:
         for field, value in cell.values.items():
             seen.setdefault(field, set()).add(identity(value))
     return [field for field, values in seen.items() if len(values) > 1]
+
+
+def free_fields(cells: Iterable[Cell], fixed: Sequence[str]) -> list[str]:
+    """Return the fields that still vary where these are the same: all others but those that vary together with them."""
+    groups: dict[Hashable, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(_part(cell, fixed), []).append(cell)
+    return list(dict.fromkeys(field for group in groups.values() for field in varying(group)))
 
 
 def identity(value: Any) -> Hashable:

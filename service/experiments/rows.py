@@ -50,7 +50,7 @@ class Row(TypedDict):
     speedup: float | None  # against the baseline; above 1 is better, whichever way the measure goes
     speedup_interval: list[float] | None  # [low, high]: 95 % bootstrap interval
     p: float | None  # two-sided Mann-Whitney test of the cell against its baseline
-    significant: bool | None  # whether the interval excludes 1 and p is under 0.05; null if so few runs never could
+    significant: bool | None  # if its interval excludes 1 and p is under 0.05; null if so few runs never could
     efficiency: float | None  # speedup for each worker that the baseline has one of
     outcomes: dict[str, OutcomeCount]
     statuses: dict[str, int]  # final states of runs that did not succeed

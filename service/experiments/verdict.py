@@ -54,7 +54,9 @@ def judge(
     """Return the verdict on rows that may still grow."""
     ranked = _ranked(study, rows)
     knees = find_knees(study, ranked)
-    pair = _Pair(study, ranked[0], ranked[1]) if len(ranked) > 1 else None
+    pair = None
+    if len(ranked) > 1:
+        pair = _Pair(study, ranked[0], ranked[1], not any(map(forbidden, rows)))
     significant, reason = (None, "Fewer than two cells have values to compare.") if pair is None else pair.decision()
     knee = None if pair is None else next((knee for knee in knees if _is_of(knee, pair.best)), None)
     sentences = [
@@ -78,8 +80,9 @@ def judge(
 class _Pair:
     """The best cell and the second best."""
 
-    def __init__(self, study: Study, best: Row, second: Row) -> None:
+    def __init__(self, study: Study, best: Row, second: Row, of_all: bool) -> None:
         self.study = study
+        self.of_all = of_all  # no cell was left out for a forbidden outcome
         self.best = best
         self.second = second
         base = best["baseline"]
@@ -96,10 +99,10 @@ class _Pair:
         sizes = _sizes(self.best["n"], self.study.samples[other].size)
         if comparison.significant is None:
             return None, f"With {sizes} no difference can be significant at the 5 % level."
+        excludes = "excludes" if comparison.apart else "includes"
+        interval = f"ratio {excludes} 1" if comparison.interval else f"difference {excludes} 0"
         test = f"the Mann-Whitney test gives p = {rounded(comparison.p)}"
-        if comparison.significant:
-            return True, f"The interval of the ratio excludes 1, and {test}, with {sizes}."
-        return False, f"The interval of the ratio includes 1, or p is not under 0.05: {test}, with {sizes}."
+        return comparison.significant, f"The interval of the {interval}, and {test}, with {sizes}."
 
     def runner_up(self) -> RunnerUp:
         """Return how the second best compares."""
@@ -115,16 +118,16 @@ class _Pair:
         significant, _ = self.decision()
         against = "" if self.base is None else f", {self._against(self.base)}"
         itself = ", the baseline itself" if self.own_baseline else ""
-        runs = f", {counted(self.best['n'], 'run')}" if self.base is None else ""
         median = _median(self.study, self.best)
         name = self.study.name(self.best["cell"])
         behind = "" if self.second["cell"] == self.base else f"; {self._behind(significant)}"
-        return f"{self._opening(significant)}{name}{itself}: {median}{runs}{against}{behind}."
+        return f"{self._opening(significant)}{name}{itself}: {median}{against}{behind}."
 
     def _opening(self, significant: bool | None) -> str:
         if significant:
-            measure = self.study.measure
-            return "Fastest is " if is_time(measure) else f"Best is, as {measure.better} is better, "
+            measure, others = self.study.measure, "" if self.of_all else " of the others"
+            best = "Fastest" if is_time(measure) else f"Best ({measure.better} is better)"
+            return f"{best}{others} is "
         if significant is None:
             return "Too few runs to say which is best; the best median is that of "
         other = "between the best two" if self.base is None else "from the baseline"
@@ -134,8 +137,7 @@ class _Pair:
         """How the best compares with the baseline."""
         found, sample = self.to_base, self.study.samples[base]
         assert found is not None
-        facts = [self.study.name(base), _interval(found, min(self.best["n"], sample.size))]
-        known = "; ".join(fact for fact in [*facts, _sizes(self.best["n"], sample.size)] if fact)
+        known = f"{self.study.name(base)}; {_sureness(found, self.best['n'], sample.size)}"
         if found.speedup is None:
             return f"where the baseline ({known}) has {quantity(sample.median, self.study.measure.name)}"
         return f"{_times(self.study, found.speedup)} the baseline ({known})"
@@ -145,6 +147,8 @@ class _Pair:
         found = self.to_second
         assert found is not None
         text = f"the second best, {self.study.name(self.second['cell'])}, {_distance(self.study, self.second, found)}"
+        if self.base is None:
+            text = f"{text} ({_sureness(found, self.best['n'], self.second['n'])})"
         if found.significant is None:
             return text if significant is None else f"{text}, and its runs are too few to tell the two apart"
         return f"{text}, {'a' if found.significant else 'not a'} significant difference"
@@ -211,13 +215,15 @@ def _distance(study: Study, row: Row, found: Comparison) -> str:
     return f"{takes} {rounded(found.speedup)} times as {much}"
 
 
-def _interval(found: Comparison, fewest: int) -> str:
+def _sureness(found: Comparison, one: int, other: int) -> str:
+    """Return the interval of a ratio, and of how many runs it is."""
+    sizes = _sizes(one, other)
     if found.interval is None:
-        return ""
+        return sizes
     low, high = map(rounded, found.interval)
-    if fewest < ENOUGH:
-        return f"interval {low} to {high} times, of too few runs for 95 %"
-    return f"95 % interval {low} to {high} times"
+    if min(one, other) < ENOUGH:
+        return f"interval {low} to {high} times, of too few runs for 95 %; {sizes}"
+    return f"95 % interval {low} to {high} times; {sizes}"
 
 
 def _sizes(one: int, other: int) -> str:
@@ -232,6 +238,8 @@ def _knee_sentence(knee: Knee, pair: _Pair) -> str:
     significant, _ = pair.decision()
     if significant is not True and not pair.own_baseline:
         return ""  # said already: nothing can be told apart
+    if knee["at_start"] and knee["cell"] == pair.best["cell"]:
+        return ""  # said already: the smallest number is the best
     place = named({knee["field"]: knee["value"]})
     if knee["at_end"]:
         others = f" with {named(knee['others'])}" if knee["others"] else ""
@@ -246,7 +254,7 @@ def _missing_sentence(missing: Sequence[NotCovered], cells: Iterable[Cell]) -> s
     by_reason: dict[str, dict[str, None]] = {}  # a dict keeps the order
     for each in missing:
         own = {field: value for field, value in each.values.items() if not _has(covered, field, value)}
-        by_reason.setdefault(line(each.reason).rstrip("."), {})[named(own or each.values)] = None
+        by_reason.setdefault(line(each.reason).rstrip("."), {})[named(own or each.values) or "everything"] = None
     if not by_reason:
         return ""
     return f"Not covered: {'; '.join(_because(list(what), reason) for reason, what in by_reason.items())}."
