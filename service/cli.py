@@ -143,6 +143,22 @@ def scenarios() -> None:
     Console().print(table)
 
 
+@_app.command()
+def interpreters() -> None:
+    """List the interpreters that were found, and why some cannot be used."""
+    settings = _settings({})
+    executor = local_executor(catalog.find(), settings)
+    table = Table("python", "version", "gil", "executable", box=None)
+    for each in executor.interpreters():
+        gil = {None: "", True: "on", False: "off"}[each.gil] + (", can be switched" if each.gil_switchable else "")
+        about = each.executable if each.usable else f"{each.executable}  unusable: {each.reason}"
+        table.add_row(
+            each.selector if each.usable else "", each.version, gil, about, style=None if each.usable else "dim"
+        )
+    Console().print(table)
+    executor.close()
+
+
 def _run(scenario: Scenario, given: dict[str, Any]) -> None:
     """Run a scenario on a local executor and print its report."""
     settings = _settings({})
@@ -218,9 +234,15 @@ def _command(scenario: Scenario) -> Callable[..., None]:
         )
         for name, field in scenario.fields().items()
     ]
-    help_text = "Seconds that it may run."
-    timeout = Annotated[float | None, typer.Option(help=help_text)]
-    parameters.append(inspect.Parameter("timeout_s", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=timeout))
+    options: dict[str, Any] = {
+        "python": Annotated[str | None, typer.Option(help="Which interpreter: 3.13, 3.13t, 3.x; see `interpreters`.")],
+        "gil": Annotated[Literal["on", "off"] | None, typer.Option(help="Of a free-threaded build.")],
+        "timeout_s": Annotated[float | None, typer.Option(help="Seconds that it may run.")],
+    }
+    parameters += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in options.items()
+    ]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
