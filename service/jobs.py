@@ -24,6 +24,8 @@ __all__ = [
     "FINAL",
     "LEGAL_MOVES",
     "MAX_ATTEMPTS",
+    "Autopsy",
+    "CycleLink",
     "Failure",
     "Grade",
     "Job",
@@ -33,6 +35,8 @@ __all__ = [
     "ProcessEnd",
     "Report",
     "Result",
+    "StackFrame",
+    "ThreadAtEnd",
     "Timings",
 ]
 
@@ -43,7 +47,11 @@ Grade = Literal["acceptable", "interesting", "forbidden"]
 
 
 class JobState(StrEnum):
-    """Where a job stands. `lost`: its child died, or the service could not finish it."""
+    """Where a job stands.
+
+    `timed_out`: it did not end in its time, or never could (deadlock; `error` says so). `lost`: its child died, or the
+    service could not finish it.
+    """
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -95,6 +103,46 @@ class ProcessEnd(TypedDict):
     max_rss_bytes: int | None
 
 
+class StackFrame(TypedDict):
+    """One call on a thread's stack; `code` is the line's text, null where it was not at hand."""
+
+    file: str
+    line: int
+    function: str
+    code: str | None
+
+
+class ThreadAtEnd(TypedDict):
+    """Where a thread stood; `name` is null for a raw thread, `stack` has the innermost call last.
+
+    `holds` and `waits_for` are of locks with names only, and `waits_for` is null for a wait with a time limit.
+    """
+
+    name: str | None
+    ident: int
+    daemon: bool
+    main: bool
+    stack: list[StackFrame]
+    holds: list[str]
+    waits_for: str | None
+
+
+class CycleLink(TypedDict):
+    """A thread that waits for the lock that the next one holds; null is what it does not hold, or wait for."""
+
+    thread: str
+    holds: str | None
+    waits_for: str | None
+
+
+class Autopsy(TypedDict):
+    """Where every thread of a job stood that did not end by itself; `cycle` is null unless threads waited in one."""
+
+    threads: list[ThreadAtEnd]
+    threads_left_out: int
+    cycle: list[CycleLink] | None
+
+
 class Result(TypedDict):
     """What a run showed; null is what was not measured, never 0."""
 
@@ -109,6 +157,7 @@ class Result(TypedDict):
     output_dropped: int | None
     process: ProcessEnd
     warnings: list[str]
+    autopsy: Autopsy | None  # null for a job that ended by itself, or had no time to tell
 
 
 class Failure(TypedDict):

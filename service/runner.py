@@ -360,7 +360,8 @@ class Runner:
         wait_for([entry.settled for entry in running], grace_s)
         with self._lock:
             for entry in running:
-                entry.put_back = not entry.cancel.wished  # a client's cancel is carried out, shutdown or not
+                # A client's cancel is carried out, shutdown or not; another call of this method made the other wishes.
+                entry.put_back = entry.put_back or not entry.cancel.wished
         for entry in running:
             entry.cancel.wish()
         for pool in self._pools.values():

@@ -102,8 +102,8 @@ class Settings(BaseSettings):
     """Seconds for a killed child to be gone. Default: a thousand times what it takes here."""
 
     child_memory_bytes: int = Field(6 * _GIB, ge=64 * _MIB)
-    """Private writable memory of a child (RLIMIT_DATA). Default: 512 stacks of 8 MiB, which count although they are
-    hardly touched, and 2 GiB for the scenario."""
+    """Private writable memory of a child (RLIMIT_DATA); on a free-threaded build 40 MiB more for each of `max_threads`.
+    Default: 512 stacks of 8 MiB, which count although they are hardly touched, and 2 GiB for the scenario."""
 
     child_open_files: int = Field(1_024, ge=16)
     """Descriptors of a child (RLIMIT_NOFILE). Default: what a login shell gets, enough for 512 downloads at once."""

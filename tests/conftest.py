@@ -26,6 +26,7 @@ LIMITS = LocalLimits(
     cancel_grace_s=0.03,
     kill_timeout_s=10.0,
     memory_bytes=6 * 1024**3,
+    threads=512,
     open_files=256,
     file_bytes=64 * 1024**2,
 )

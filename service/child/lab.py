@@ -7,8 +7,9 @@ stands for; what they make is a real `threading.Thread` that also leaves its sta
 from __future__ import annotations
 
 import threading
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, cast
 
+from service.child.locks import Watch, WatchedLock, WatchedRLock
 from service.child.recorder import Recorder
 
 __all__ = ["Cancelled", "Lab"]
@@ -48,6 +49,7 @@ class Lab:
         self._cancelled = False
         self.warnings: List[str] = []
         self.endings: List[Callable[[], Dict[str, Any]]] = []
+        self.watch = Watch()
 
     def Thread(  # noqa: N802  the name of the class that it makes
         self,
@@ -61,9 +63,19 @@ class Lab:
         """Return a new thread, not started; the arguments are those of `threading.Thread`."""
         return RecordedThread(self._recorder, target=target, args=args, kwargs=kwargs, name=name, daemon=daemon)
 
-    def Lock(self) -> threading.Lock:  # noqa: N802  the name of what it makes
-        """Return a new `threading.Lock`, as plain as the interpreter makes it."""
-        return threading.Lock()
+    def Lock(self, name: Optional[str] = None) -> threading.Lock:  # noqa: N802  the name of what it makes
+        """Return a new lock.
+
+        Args:
+            name: None for a `threading.Lock` as plain as the interpreter makes it. A lock with a name does the same and
+                is watched: who holds it and who waits for it is told when the job gets stuck, and a deadlock is ended
+                when it is there, not at the deadline. It costs more; `locks.WatchedLock` says how much.
+        """
+        return threading.Lock() if name is None else cast("threading.Lock", WatchedLock(self.watch, name))
+
+    def RLock(self, name: Optional[str] = None) -> threading.RLock:  # noqa: N802  as above
+        """Return a new lock that its holder may take again; with a name it is watched, as in `Lock`."""
+        return threading.RLock() if name is None else cast("threading.RLock", WatchedRLock(self.watch, name))
 
     @property
     def cancelled(self) -> bool:

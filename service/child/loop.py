@@ -4,10 +4,10 @@
       Job(order) ──fork──▶ child, main thread                             raw thread `_ship`
                             load the scenario (preloaded, or from source)
                             ready, started ─────────────────────────────▶ 20 to 320 ms: events, output
-                            run(params, lab)                              `cancel` came: lab.cancel()
-                            result | error                                link closed: the service is gone,
-                            join threads that are no daemons                 end the process group
-                            at_exit endings, atexit callbacks
+                            run(params, lab)                              `cancel` came: autopsy, lab.cancel()
+                            result | error                                nobody can run on: autopsy, and no more
+                            join threads that are no daemons              link closed: the service is gone,
+                            at_exit endings, atexit callbacks                end the process group
                             bye, and end as a script's process does
 
 Who runs it: a process forked by `server`, which has seen nothing of any other job. The main thread of that process is
@@ -21,6 +21,7 @@ import _thread
 import atexit
 import gc
 import linecache
+import marshal
 import os
 import select
 import signal
@@ -31,14 +32,16 @@ import traceback
 from types import ModuleType
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from service.child import cage, wire
+from service.child import autopsy, cage, pools, wire
 from service.child.lab import Cancelled, Lab
+from service.child.locks import Knots
 from service.child.recorder import Recorder, Stream
 
 __all__ = ["Job", "load", "rehearse"]
 
 _SHIP_EVERY_MS = 20  # often enough for a live view, rare enough to cost a computing scenario less than 0.1 %
 _SHIP_IDLE_MS = 320  # where nothing happens: a thousand children that sleep would else wake 50,000 times a second
+_SHIP_WATCHING_MS = 80  # where a scenario has locks with names: a deadlock is seen, twice, within 100 ms
 _RECEIVE_BYTES = 65_536
 _REHEARSALS = 20  # CPython 3.11 specializes code that ran 8 times, 3.13 after 2 to 17
 
@@ -50,11 +53,16 @@ def load(name: str, source: str) -> ModuleType:
         Exception: whatever executing the source raises.
     """
     filename = f"scenarios/{name}.py"
+    sys.modules.setdefault("scenarios", ModuleType("scenarios"))  # pickle imports a module's package first
     module = ModuleType(f"scenarios.{name}")
     module.__file__ = filename
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     sys.modules[module.__name__] = module  # dataclasses look their module up here
-    exec(compile(source, filename, "exec"), module.__dict__)  # noqa: S102  running the order's source is the task
+    # Free-threaded 3.13 counts the references to the constants of what `compile` made, and threads that share them hold
+    # each other up (0.56 times as fast with two, and not 1.97 times as in a script); what an import reads it does not.
+    code = marshal.loads(marshal.dumps(compile(source, filename, "exec")))  # noqa: S302  our own, of a moment ago
+    exec(code, module.__dict__)  # noqa: S102  running the order's source is the task
+    pools.install()
     return module
 
 
@@ -103,6 +111,7 @@ class Job:
         self._show_thread_error = threading.excepthook
         self._returned: Optional[Dict[str, Any]] = None
         self._ending: Optional[Dict[str, Any]] = None
+        self._knots: Knots = {}  # at the shipper's last look
 
     def serve(self, link_descriptor: int) -> None:
         """Serve the job; returns when the process should end."""
@@ -113,13 +122,15 @@ class Job:
         try:
             module = self._module or load(self._order["scenario"], self._order["source"])
             self._params = module.Params(**{name: _as_param(value) for name, value in self._order["params"].items()})
-            self._outcomes = module.outcomes(self._params)
+            self._outcomes = {**module.outcomes(self._params)}
+            started = _started(self._outcomes.pop("stuck", None))  # `run` cannot return it
         except BaseException as exc:  # noqa: BLE001  whatever a third party's file raises is that job's answer
             link.send(_READY + wire.encode(_error(exc)))
             return
         gc.enable()
+        pools.record(self._recorder)
         self._recorder.begin()
-        link.send(_READY + b'{"type":"started","active_threads":%d}\n' % threading.active_count())
+        link.send(_READY + started)
         _thread.start_new_thread(self._ship, ())
         report = self._run(module)
         if threading.active_count() > 1:  # the end of the process may be long in coming: tell what is known
@@ -198,13 +209,53 @@ class Job:
         poll = select.poll()
         poll.register(self._link.descriptor, select.POLLIN)
         pause_ms = _SHIP_EVERY_MS
+        asked = False
         while True:
             try:
                 if poll.poll(pause_ms) and any(frame["type"] == "cancel" for frame in self._link.receive()):
-                    self._lab.cancel()
-                pause_ms = _SHIP_EVERY_MS if self._send_news() else min(4 * pause_ms, _SHIP_IDLE_MS)
+                    self._cancel()
+                    asked = True
+                news = self._send_news()
+                if self._lab.watch.locks and not asked and self._look_for_deadlock():
+                    return
+                idle_ms = _SHIP_WATCHING_MS if self._lab.watch.locks else _SHIP_IDLE_MS
+                pause_ms = _SHIP_EVERY_MS if news or self._knots else min(4 * pause_ms, idle_ms)
             except (OSError, EOFError):  # nobody is left to serve
                 os.killpg(0, signal.SIGKILL)
+
+    def _cancel(self) -> None:
+        """Ask the scenario to end, and tell where its threads were before they knew.
+
+        What would give up the GIL comes last: beside busy threads it may be long until this one gets it back.
+        """
+        with self._shipping:  # from before the scenario knows, or its `bye` might come first
+            found = self._autopsy()
+            self._lab.cancel()
+            self._link.send(self._news() + found)
+
+    def _look_for_deadlock(self) -> bool:
+        """Look at the watched locks; if this is the second look at a knot that nobody can untie, send the last word."""
+        watch = self._lab.watch
+        before, self._knots = self._knots, watch.knots() if watch.waits else {}
+        if not before or before != self._knots:
+            return False
+        found = self._autopsy(deadlock=True)
+        if found:
+            self._shipping.acquire()  # for good: what a program that it started still prints comes too late
+            self._link.send(self._news() + found)
+        return bool(found)
+
+    def _autopsy(self, deadlock: bool = False) -> bytes:
+        """Tell where every thread stands, if it can be told; asked for a deadlock, nothing unless it is one."""
+        try:
+            knots = self._lab.watch.knots()
+            if knots != self._lab.watch.knots():  # one look may mix two moments
+                knots = {}
+            if deadlock and not (knots and autopsy.nobody_runs(knots)):
+                return b""
+            return autopsy.make(self._lab.watch, knots, deadlock)
+        except Exception:  # noqa: BLE001  a scenario may have changed anything in `threading`; the job must still end
+            return b""
 
     def _note_thread_error(self, args: Any) -> None:
         """Take the place of `threading.excepthook`: print as it does, and say it in the answer."""
@@ -239,6 +290,20 @@ def _rehearsal(_: Any, lab: Lab) -> Dict[str, Any]:
     for thread in threads:
         thread.join()
     return {"outcome": "done"}
+
+
+def _started(stuck: Optional[Tuple[str, str]]) -> bytes:
+    """The frame `started`, with what the scenario says of being stuck, if it does."""
+    if stuck is None:
+        return b'{"type":"started","active_threads":%d}\n' % threading.active_count()
+    grade, meaning = stuck
+    return wire.encode(
+        {
+            "type": "started",
+            "active_threads": threading.active_count(),
+            "stuck": {"grade": grade, "meaning": meaning},
+        }
+    )
 
 
 def _as_param(value: Any) -> Any:

@@ -6,13 +6,25 @@ library only and keeps to Python 3.9.
 Up, on a job's own socket, in this order (a `?` may be absent, a `*` may come any number of times in between):
 
     ready      protocol                                     the child is up and has read its order
-    started    active_threads                               the scenario begins; every `_ns` counts from here
+    started    active_threads, stuck?                       the scenario begins; every `_ns` counts from here
+                                                            (stuck: the scenario's own grade and meaning for it)
     events*    events: [[at_ns, thread, kind, facts], ...]  what threads stamped: kinds `start` and `end`
                                                             (facts hold `ident`, by which an end finds its start)
     output*    lines: [[at_ns, thread, text], ...]          what was printed; thread is null for output from C
+    autopsy?   deadlock, threads, threads_left_out, cycle   where every thread stands: a `cancel` came, or nobody can
+                                                            run on; after `deadlock: true` nothing follows
     result     outcome, grade, meaning, values, wall_ns, cpu_ns, active_threads, switch_interval_s
     error      error, message, traceback                    instead of `result`: the scenario raised
     bye        ending?, warnings, dropped                   the interpreter has joined its threads and is about to end
+
+An autopsy may also come after `result` or `error`, but only once. Its `threads` are at most `MOST_THREADS` of
+
+    {name, ident, daemon, main, stack: [{file, line, function, code}], holds: [lock], waits_for: lock}
+
+with the innermost call last, at most `MOST_FRAMES` of them; name is null for a raw thread, code where no line is at
+hand, waits_for where the thread waits for no watched lock, or with a time limit. `cycle` is null, or a list of {thread,
+holds, waits_for}: each waits for what the next one holds, and the last one for what the first one holds. Where a thread
+has ended without letting go of a lock, it is the last of two and waits for nothing.
 
 Down: `cancel`, at most once. On the fork server's socket: `hello` up, then down `fork` (the order, and two descriptors:
 the child's end of the link, and a pipe) and `kill`. An order says `keep` when the fork server should load the scenario
@@ -26,9 +38,24 @@ import json
 import re
 from typing import Any, Dict, Iterator
 
-__all__ = ["MAX_FRAME_BYTES", "PROTOCOL", "BadFrame", "Frame", "FrameBuffer", "decode", "encode", "text", "whole"]
+__all__ = [
+    "MAX_FRAME_BYTES",
+    "MOST_FRAMES",
+    "MOST_THREADS",
+    "PROTOCOL",
+    "BadFrame",
+    "Frame",
+    "FrameBuffer",
+    "decode",
+    "encode",
+    "text",
+    "whole",
+]
 
-PROTOCOL = 1
+PROTOCOL = 2
+
+MOST_THREADS = 64  # in an autopsy, chosen: more than anybody reads, and told in a millisecond or two
+MOST_FRAMES = 50  # of one thread's stack, chosen as well
 
 MAX_FRAME_BYTES = 8 * 1_048_576  # 8 MiB: a child that sends more without a line end is broken, not talkative
 

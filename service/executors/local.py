@@ -44,6 +44,7 @@ class LocalLimits:
         cancel_grace_s: seconds between asking a child to end and killing it.
         kill_timeout_s: seconds for a killed child to be gone; longer means that the fork server is unwell.
         memory_bytes: private writable memory (`RLIMIT_DATA`), the stacks of its threads included.
+        threads: how many it may have; on a free-threaded build each of them is given more memory.
         open_files: descriptors (`RLIMIT_NOFILE`).
         file_bytes: size of any one file it writes (`RLIMIT_FSIZE`).
     """
@@ -52,12 +53,14 @@ class LocalLimits:
     cancel_grace_s: float
     kill_timeout_s: float
     memory_bytes: int
+    threads: int
     open_files: int
     file_bytes: int
 
     def for_child(self) -> dict[str, int]:
-        """Return the limits by the names of `resource`."""
+        """Return the limits by the names of `resource`, and the number of threads."""
         return {
+            "threads": self.threads,
             "RLIMIT_CORE": 0,
             "RLIMIT_DATA": self.memory_bytes,
             "RLIMIT_FSIZE": self.file_bytes,
@@ -248,6 +251,9 @@ class _Conversation:
         if self._heard and (frames is None or self._transcript.ended):  # what is left is its end, which `status` tells
             self._heard = False
             self._poll.unregister(self._child.link)
+        if self._transcript.deadlocked and self._pressure is not _Pressure.KILLED:  # its deadline would change nothing
+            self._stopped = self._stopped or JobState.TIMED_OUT
+            self._kill()
         if self._started is None and self._transcript.started:
             self._started = time.monotonic()
             if self._pressure is _Pressure.NONE:

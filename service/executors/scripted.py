@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from service.child.wire import Frame
+from service.child.wire import PROTOCOL, Frame
 from service.errors import InterpreterNotFound
 from service.executors.base import Cancel, Gil, Interpreter, JobExecutor, Order
 from service.executors.transcript import Ending, Transcript
@@ -48,7 +48,7 @@ _INTERPRETER = Interpreter(
 def success(outcome: str = "done", **values: Any) -> list[Frame]:
     """Return the frames of a child that ran a scenario without threads to its end."""
     return [
-        {"type": "ready", "protocol": 1},
+        {"type": "ready", "protocol": PROTOCOL},
         {"type": "started", "active_threads": 1},
         {
             "type": "result",

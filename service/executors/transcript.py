@@ -9,28 +9,43 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from service.child.wire import PROTOCOL, BadFrame, Frame, text, whole
+from service.child.wire import MOST_FRAMES, MOST_THREADS, PROTOCOL, BadFrame, Frame, text, whole
 from service.events import Event, Timeline
-from service.jobs import Failure, JobState, OutputLine, ProcessEnd, Report, Result, Timings
+from service.jobs import (
+    Autopsy,
+    CycleLink,
+    Failure,
+    JobState,
+    OutputLine,
+    ProcessEnd,
+    Report,
+    Result,
+    StackFrame,
+    ThreadAtEnd,
+    Timings,
+)
 
 __all__ = ["Ending", "Transcript"]
 
 _NS = 1e9
 _MAX_DEPTH = 64  # of the values of a result: far more than a reader can follow, far less than what JSON writers can
+_MOST_TOLD = 8  # threads of a cycle in a sentence; the answer holds them all
 
-# What may follow on each frame that moves the story on; `events` and `output` come in between.
+# What may follow on each frame that moves the story on; `events`, `output` and one `autopsy` come in between.
 _NEXT = {
     "": {"ready"},
     "ready": {"started", "error"},
-    "started": {"events", "output", "result", "error"},
-    "result": {"events", "output", "error", "bye"},
-    "error": {"events", "output", "bye"},
+    "started": {"events", "output", "autopsy", "result", "error"},
+    "result": {"events", "output", "autopsy", "error", "bye"},
+    "error": {"events", "output", "autopsy", "bye"},
     "bye": set[str](),
+    "deadlock": set[str](),  # an autopsy that says that nobody can run on
 }
 
 _GRADES = ("acceptable", "interesting", "forbidden")
 
 _STUCK = "It had not ended when its time was up, and had to be killed."
+_DEADLOCK = "Its threads waited for each other, none of them could ever go on, and it had to be killed."
 _LATE = "It had not ended when its time was up, and then stopped itself."
 _CANCELLED = "The job was cancelled before it ended; what it had recorded until then is here."
 _NOT_ENDED = "The job ended without an outcome; what it had recorded until then is here."
@@ -66,6 +81,8 @@ class Transcript:
         self._timeline = Timeline()
         self._output: list[OutputLine] = []
         self._before: int | None = None
+        self._stuck: tuple[str, str] | None = None  # what the scenario says of it: grade and meaning
+        self._autopsy: Autopsy | None = None
         self._result: Frame | None = None
         self._error: Frame | None = None
         self._bye: Frame | None = None
@@ -79,6 +96,11 @@ class Transcript:
     def ended(self) -> bool:
         """Whether the child has said all that it may say."""
         return self._bye is not None
+
+    @property
+    def deadlocked(self) -> bool:
+        """Whether the child has said that none of its threads can ever go on."""
+        return self._last == "deadlock"
 
     def add(self, frame: Frame) -> None:
         """Take in the next frame; one that is refused leaves nothing behind but what came whole before its fault.
@@ -95,6 +117,7 @@ class Transcript:
                 "started": self._take_started,
                 "events": self._take_events,
                 "output": self._take_output,
+                "autopsy": self._take_autopsy,
                 "result": self._take_result,
                 "error": self._take_error,
                 "bye": self._take_bye,
@@ -103,13 +126,18 @@ class Transcript:
             raise BadFrame(f"bad {kind!r} frame: {type(exc).__name__}: {exc}") from exc
         if kind in _NEXT:
             self._last = kind
+        if kind == "autopsy" and frame["deadlock"]:
+            self._last = "deadlock"
 
     def _take_ready(self, frame: Frame) -> None:
         if frame["protocol"] != PROTOCOL:
             raise BadFrame(f"the child speaks protocol {frame['protocol']!r}, the service {PROTOCOL}")
 
     def _take_started(self, frame: Frame) -> None:
-        self._before = whole(frame["active_threads"])
+        before, stuck = whole(frame["active_threads"]), frame.get("stuck")
+        if stuck is not None:
+            self._stuck = _grade(stuck["grade"]), text(stuck["meaning"])
+        self._before = before
 
     def _take_events(self, frame: Frame) -> None:
         for at_ns, thread, kind, facts in frame["events"]:
@@ -122,6 +150,18 @@ class Transcript:
                 raise BadFrame("more output than its order allows")
             printer = None if thread is None else text(thread)
             self._output.append(OutputLine(at_s=whole(at_ns) / _NS, thread=printer, line=line))
+
+    def _take_autopsy(self, frame: Frame) -> None:
+        if self._autopsy is not None:
+            raise BadFrame("a second autopsy")
+        autopsy = Autopsy(
+            threads=[_thread(row) for row in _list(frame["threads"], MOST_THREADS)],
+            threads_left_out=whole(frame["threads_left_out"]),
+            cycle=None if frame["cycle"] is None else _cycle(_list(frame["cycle"])),
+        )
+        if _flag(frame["deadlock"]) and not autopsy["cycle"]:
+            raise BadFrame("a deadlock without a cycle")
+        self._autopsy = autopsy
 
     def _take_result(self, frame: Frame) -> None:
         self._result = {
@@ -186,20 +226,28 @@ class Transcript:
             output_dropped=bye["dropped"],
             process=ending.process,
             warnings=bye["warnings"],
+            autopsy=None if ending.stopped is None or status is JobState.SUCCEEDED else self._autopsy,
         )
 
     def _outcome(self, status: JobState, ending: Ending) -> tuple[str | None, Any, str]:
         if status is JobState.SUCCEEDED and self._result is not None:
             return self._result["outcome"], self._result["grade"], self._result["meaning"]
         if status is JobState.TIMED_OUT:
-            return "stuck", "interesting", _STUCK if ending.killed else _LATE
+            return "stuck", *(self._stuck or ("interesting", self._why_stuck(ending)))
         return None, None, _CANCELLED if status is JobState.CANCELLED else _NOT_ENDED
+
+    def _why_stuck(self, ending: Ending) -> str:
+        if not ending.killed:
+            return _LATE
+        return _DEADLOCK if self.deadlocked else _STUCK
 
     def _failure(self, status: JobState, ending: Ending) -> Failure | None:
         if status is JobState.FAILED and self._error is not None:
             return Failure(
                 type=self._error["error"], message=self._error["message"], traceback=self._error["traceback"]
             )
+        if status is JobState.TIMED_OUT and self._autopsy is not None and self._autopsy["cycle"]:
+            return Failure(type="Deadlock", message=_story(self._autopsy["cycle"], self.deadlocked), traceback=None)
         if status is not JobState.LOST:
             return None
         if ending.broken:
@@ -210,15 +258,89 @@ class Transcript:
 def _observed(frame: Frame) -> Frame:
     """The outcome and what was counted, checked."""
     values = frame["values"]
-    if frame["grade"] not in _GRADES or not isinstance(values, dict):
+    if not isinstance(values, dict):
         raise BadFrame(f"no outcome: {frame!r:.200}")
     _check_depth(values, _MAX_DEPTH)
     return {
         "outcome": text(frame["outcome"]),
-        "grade": frame["grade"],
+        "grade": _grade(frame["grade"]),
         "meaning": text(frame["meaning"]),
         "values": values,
     }
+
+
+def _grade(value: Any) -> str:
+    if value not in _GRADES:
+        raise BadFrame(f"no grade: {value!r:.80}")
+    return text(value)
+
+
+def _thread(row: Any) -> ThreadAtEnd:
+    return ThreadAtEnd(
+        name=_text_or_none(row["name"]),
+        ident=whole(row["ident"]),
+        daemon=_flag(row["daemon"]),
+        main=_flag(row["main"]),
+        stack=[_stack_frame(place) for place in _list(row["stack"], MOST_FRAMES)],
+        holds=[text(name) for name in _list(row["holds"])],
+        waits_for=_text_or_none(row["waits_for"]),
+    )
+
+
+def _stack_frame(place: Any) -> StackFrame:
+    return StackFrame(
+        file=text(place["file"]),
+        line=whole(place["line"]),
+        function=text(place["function"]),
+        code=_text_or_none(place["code"]),
+    )
+
+
+def _cycle(turns: list[Any]) -> list[CycleLink]:
+    """Who waits for whom, checked: each for what the next one holds, and the last one for what the first one holds."""
+    links = [
+        CycleLink(
+            thread=text(turn["thread"]), holds=_text_or_none(turn["holds"]), waits_for=_text_or_none(turn["waits_for"])
+        )
+        for turn in turns
+    ]
+    closed = all(link["waits_for"] == following["holds"] for link, following in _in_turn(links))
+    waiting = links[:1] if len(links) == 2 else links  # of two, the other one may have ended
+    if not waiting or not closed or any(link["waits_for"] is None for link in waiting):
+        raise BadFrame(f"no cycle: {turns!r:.200}")
+    return links
+
+
+def _in_turn(links: list[CycleLink]) -> list[tuple[CycleLink, CycleLink]]:
+    """Each link with the one that it waits for."""
+    return list(zip(links, [*links[1:], *links[:1]], strict=True))
+
+
+def _story(cycle: list[CycleLink], deadlock: bool) -> str:
+    """A cycle in words."""
+    told = [_clause(*pair) for pair in _in_turn(cycle)[:_MOST_TOLD] if pair[0]["waits_for"] is not None]
+    if len(cycle) > _MOST_TOLD:
+        told.append(f"and so on: {len(cycle)} threads in all")
+    last_word = "No other thread could run on." if deadlock else "Other threads could still run when its time was up."
+    return f"{'; '.join(told)}. {last_word}"
+
+
+def _clause(link: CycleLink, holder: CycleLink) -> str:
+    holds = "" if link["holds"] is None else f"holds {link['holds']} and "
+    whose = f"{holder['thread']} holds" if holder["waits_for"] is not None else f"{holder['thread']} held when it ended"
+    return (
+        f"{link['thread']} {holds}waits for {link['waits_for']}, which {'it holds itself' if holder is link else whose}"
+    )
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else text(value)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise BadFrame(f"neither true nor false: {value!r:.80}")
+    return value
 
 
 def _check_depth(value: Any, left: int) -> None:
@@ -235,9 +357,11 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def _list(value: Any) -> list[Any]:
+def _list(value: Any, most: int | None = None) -> list[Any]:
     if not isinstance(value, list):
         raise BadFrame(f"not a list: {value!r:.80}")
+    if most is not None and len(value) > most:
+        raise BadFrame(f"a list of {len(value)}, where {most} may be")
     return value
 
 

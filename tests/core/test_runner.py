@@ -981,6 +981,29 @@ def test_a_runner_may_be_closed_again(start: Start, held: threading.Event) -> No
     assert ShuttingDown is type(_refusal(ticket.settled))
 
 
+def test_a_runner_may_be_closed_by_two_at_once(start: Start, held: threading.Event) -> None:
+    """The wish of one close is no client's cancel to the other: what runs is put back all the same."""
+    store, wished, go_on = MemoryStore(), threading.Event(), threading.Event()
+
+    def slow(order: Order, cancel: Cancel) -> Report:
+        with cancel.waking(wished.set):
+            go_on.wait(RESULT_S)
+        return make_report(JobState.CANCELLED)
+
+    runner = start(store, CallExecutor(slow))
+    job = make_job()
+    runner.submit(job)
+    _wait_for_counts(runner, wait=(0, 1))
+    closing = [_close_in_thread(runner, 0.0)]
+    assert wished.wait(RESULT_S)
+    closing.append(_close_in_thread(runner, 0.05))
+    closing[1].join(0.5)  # it has seen the first one's wish by now, and waits for the job to end
+    go_on.set()
+    for thread in closing:
+        thread.join(RESULT_S)
+    assert [(job.id, JobState.QUEUED)] == [(each.id, each.status) for each in store.unfinished()]
+
+
 def test_a_job_that_ends_by_itself_after_the_grace_keeps_its_end(start: Start, held: threading.Event) -> None:
     """A result that was there before the wish was heard is not thrown away by a shutdown."""
 

@@ -23,6 +23,7 @@ LIMITS = LocalLimits(
     cancel_grace_s=0.05,
     kill_timeout_s=10.0,
     memory_bytes=6 * 1024**3,
+    threads=512,
     open_files=128,
     file_bytes=16 * 1024**2,
 )

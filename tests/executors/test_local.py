@@ -1090,7 +1090,7 @@ def fake_python(folder: Path, script: str) -> str:
         ("""os.write(fd, b'{"type":"hello","protocol":999}\\n'); wait()""", "protocol 999"),
         ("""os.write(fd, b'{"type":"hello"}\\n'); wait()""", "protocol None"),
         ("os.write(fd, b'Python 2.7.18\\n'); wait()", "Python 2.7.18"),
-        ("""os.write(fd, b'{"type":"hello","protocol":1}\\n'); wait()""", "come up"),
+        ("""os.write(fd, b'{"type":"hello","protocol":2}\n'); wait()""", "come up"),
         ("sys.exit(7)", "exit code 7"),
         ("pass", "exit code 0"),
     ],

@@ -40,6 +40,20 @@ ERROR: Frame = {"type": "error", "error": "ValueError", "message": "no", "cancel
 STOPPED: Frame = {**ERROR, "error": "Cancelled", "message": "", "cancelled": True}
 BYE: Frame = {"type": "bye", "ended_ns": 3_000_000_000, "warnings": ["Mind the gap."], "dropped": 2}
 WHOLE = [READY, STARTED, EVENTS, OUTPUT, RESULT, BYE]
+STUCK: Frame = {**STARTED, "stuck": {"grade": "forbidden", "meaning": "It should have ended."}}
+ROW = {
+    "name": "one",
+    "ident": 1,
+    "daemon": False,
+    "main": False,
+    "stack": [{"file": "scenarios/probe.py", "line": 3, "function": "take", "code": "with b:"}],
+    "holds": ["a"],
+    "waits_for": "b",
+}
+ONE_TWO = [{"thread": "one", "holds": "a", "waits_for": "b"}, {"thread": "two", "holds": "b", "waits_for": "a"}]
+AUTOPSY: Frame = {"type": "autopsy", "deadlock": False, "threads": [ROW], "threads_left_out": 2, "cycle": ONE_TWO}
+DEADLOCK: Frame = {**AUTOPSY, "deadlock": True}
+AT_DEADLINE = [READY, STUCK, EVENTS, OUTPUT, AUTOPSY, RESULT, BYE]
 
 
 def process(exit_code: int | None = 0, signal: str | None = None) -> ProcessEnd:
@@ -92,6 +106,7 @@ def test_a_whole_run() -> None:
         "output_dropped": 2,
         "process": process(),
         "warnings": ["Mind the gap."],
+        "autopsy": None,
     } == report.result
 
 
@@ -241,6 +256,14 @@ def test_an_ending_lies_over_the_result() -> None:
         pytest.param([{"type": "hello", "protocol": 1}], id="of the fork server, first"),
         pytest.param([READY, {"type": "exited", "pid": 1}], id="of the fork server"),
         pytest.param([READY, STARTED, {"type": "cancel"}], id="of the service"),
+        pytest.param([READY, AUTOPSY], id="an autopsy before started"),
+        pytest.param([*WHOLE, AUTOPSY], id="an autopsy after bye"),
+        pytest.param([READY, STARTED, AUTOPSY, AUTOPSY], id="a second autopsy"),
+        pytest.param([READY, STARTED, AUTOPSY, DEADLOCK], id="a deadlock after an autopsy"),
+        *(
+            pytest.param([READY, STARTED, DEADLOCK, frame], id=f"{frame['type']} after a deadlock")
+            for frame in (EVENTS, OUTPUT, RESULT, ERROR, BYE, AUTOPSY)
+        ),
         pytest.param([READY, STARTED, {"type": ""}], id="unknown"),
     ],
 )
@@ -253,15 +276,60 @@ def test_a_frame_that_may_not_come_now(frames: Sequence[Frame]) -> None:
         transcript.add(frames[-1])
 
 
-@pytest.mark.parametrize("protocol", [0, 2, "1", None, [1]])
+@pytest.mark.parametrize("protocol", [0, 1, "2", None, [2]])
 def test_another_protocol(protocol: Any) -> None:
     """A child that speaks another protocol is refused at its first word, with both numbers."""
-    with pytest.raises(BadFrame, match=r"protocol .* the service 1"):
+    with pytest.raises(BadFrame, match=r"protocol .* the service 2"):
         Transcript(1000).add({"type": "ready", "protocol": protocol})
+
+
+def row(**changes: Any) -> Frame:
+    """An autopsy of one thread, changed."""
+    return {**AUTOPSY, "threads": [{**ROW, **changes}]}
+
+
+def turns(*links: tuple[Any, Any]) -> Frame:
+    """An autopsy with a cycle of threads that hold one lock and wait for another."""
+    return {**AUTOPSY, "cycle": [{"thread": "t", "holds": holds, "waits_for": waits} for holds, waits in links]}
 
 
 BAD: list[Frame] = [
     {"type": "started"},
+    {**STARTED, "stuck": "forbidden"},
+    {**STARTED, "stuck": {"grade": "forbidden"}},
+    {**STARTED, "stuck": {"grade": "bad", "meaning": "It should have ended."}},
+    {**STARTED, "stuck": {"grade": "forbidden", "meaning": None}},
+    *({name: value for name, value in AUTOPSY.items() if name != absent} for absent in AUTOPSY if absent != "type"),
+    *({**AUTOPSY, "threads": [{n: v for n, v in ROW.items() if n != absent}]} for absent in ROW),
+    {**AUTOPSY, "deadlock": 1},
+    {**AUTOPSY, "deadlock": None},
+    {**AUTOPSY, "threads": {"one": ROW}},
+    {**AUTOPSY, "threads": [ROW] * 65},
+    {**AUTOPSY, "threads_left_out": "many"},
+    row(name=1),
+    row(ident="1"),
+    row(daemon=None),
+    row(main="yes"),
+    row(stack=None),
+    row(stack=["here"]),
+    row(stack=ROW["stack"] * 51),
+    row(stack=[{**ROW["stack"][0], "line": None}]),  # type: ignore[dict-item]
+    row(stack=[{**ROW["stack"][0], "code": 5}]),  # type: ignore[dict-item]
+    row(holds="a"),
+    row(holds=[None]),
+    row(waits_for=["b"]),
+    {**AUTOPSY, "cycle": []},
+    {**AUTOPSY, "cycle": "one, two"},
+    {**AUTOPSY, "cycle": [{"thread": "one", "holds": "a"}]},
+    {**AUTOPSY, "cycle": [{**ONE_TWO[0], "thread": None}, ONE_TWO[1]]},
+    turns(("a", "b")),
+    turns(("a", "b"), ("c", "a")),
+    turns(("a", "b"), ("b", "c")),
+    turns((None, None)),
+    turns((None, None), (None, None)),
+    turns(("a", None), (None, "a")),
+    turns((None, "a"), ("a", "b"), ("b", None), (None, None)),
+    {**DEADLOCK, "cycle": None},
     {**STARTED, "active_threads": None},
     {**STARTED, "active_threads": "x"},
     {**STARTED, "active_threads": []},
@@ -321,6 +389,7 @@ def test_a_frame_of_a_bad_shape(frame: Frame) -> None:
     report = transcript.report(Ending(KILLED, broken="bad"), None, None)
     assert JobState.LOST == report.status
     if report.result is not None:
+        assert report.result["autopsy"] is None
         assert ([], [], {}) == (report.result["threads"], report.result["output"], report.result["values"])
 
 
@@ -374,12 +443,12 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(item, (*path, key))
 
 
-@pytest.mark.parametrize("number", range(len(WHOLE)), ids=[frame["type"] for frame in WHOLE])
+@pytest.mark.parametrize("number", range(len(AT_DEADLINE)), ids=[frame["type"] for frame in AT_DEADLINE])
 def test_everything_at_every_place(number: int) -> None:
     """Whatever stands at any place of a frame, the frame is taken or a BadFrame, and the report is JSON again."""
-    for *path, last in places(WHOLE[number]):
+    for *path, last in places(AT_DEADLINE[number]):
         for strange in STRANGE:
-            frames = copy.deepcopy(WHOLE)
+            frames = copy.deepcopy(AT_DEADLINE)
             at: Any = frames[number]
             for key in path:
                 at = at[key]
@@ -395,9 +464,11 @@ def _check_any(frames: Sequence[Any]) -> None:
             transcript.add(wire.decode(json.dumps(frame, ensure_ascii=False).encode()))
     except BadFrame as exc:
         broken = str(exc)
-    report = transcript.report(Ending(process(), broken=broken), {"version": "3"}, {})
-    assert report.status in FINAL
-    assert json.loads(json.dumps([report.result, report.error, report.python], allow_nan=False))
+    for stopped in (None, JobState.TIMED_OUT):
+        ending = Ending(process(), stopped=stopped, killed=stopped is not None, broken=broken)
+        report = transcript.report(ending, {"version": "3"}, {})
+        assert report.status in FINAL
+        assert json.loads(json.dumps([report.result, report.error, report.python], allow_nan=False))
 
 
 NUMBERS = st.integers() | st.sampled_from([-1, 2**31, 2**64, 10**30, 10**400]) | st.floats(-1e308, 1e308)
@@ -406,7 +477,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=6,
 )
-GOOD = [READY, STARTED, EVENTS, OUTPUT, RESULT, ERROR, BYE]
+GOOD = [READY, STARTED, STUCK, EVENTS, OUTPUT, AUTOPSY, DEADLOCK, RESULT, ERROR, BYE]
 
 
 @st.composite
