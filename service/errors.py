@@ -137,10 +137,14 @@ class BadExperiment(ExperimentError):
         path: where in the request the mistake stands, such as `("vary", "threads", 2)`.
         text: one or two sentences: what is wrong, and what to do.
         allowed: what may stand there, where that can be listed.
+        asked: what stands there.
     """
 
-    def __init__(self, path: tuple[str | int, ...], text: str, allowed: Sequence[Any] | None = None) -> None:
+    def __init__(
+        self, path: tuple[str | int, ...], text: str, allowed: Sequence[Any] | None = None, asked: Any = None
+    ) -> None:
         super().__init__(text)
+        self.asked = asked
         self.path = path
         self.text = text
         self.allowed = allowed

@@ -13,25 +13,28 @@ the plan: after a kill, a run that was under way is found again and not made twi
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from types import SimpleNamespace
+from typing import TypeVar
 
 from service import errors
 from service.catalog import Catalog
 from service.experiments import Cell, Run
 from service.experiments.experiment import Experiment, ExperimentState, run_of
-from service.jobs import Failure, Job
+from service.jobs import Failure, Job, JobState
 from service.runner import Runner
 from service.stores.base import AddedExperiment, ExperimentStore, Idempotency
 
 __all__ = ["Experimenter"]
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +84,7 @@ class Experimenter:
         self._news = threading.Condition()
         self._entries: dict[str, _Entry] = {}  # guarded by _news
         self._queue: deque[_Entry] = deque()  # guarded by _news
+        self._arriving = 0  # experiments that are being written and will wait; guarded by _news
         self._closing = False  # guarded by _news
         self._thread = threading.Thread(target=self._work, name="experimenter")
 
@@ -90,7 +94,8 @@ class Experimenter:
         Raises:
             StoreUnavailable: the store cannot be read.
         """
-        for experiment in self._store.unfinished_experiments():
+        found = self._store.unfinished_experiments()
+        for experiment in sorted(found, key=lambda each: each.status is ExperimentState.QUEUED):  # first the begun one
             self._enqueue(_Entry(experiment))
             _log.info("experiment taken up again", extra={"experiment": experiment.id})
         self._thread.start()
@@ -105,19 +110,32 @@ class Experimenter:
         with self._news:
             if self._closing:
                 raise errors.ShuttingDown
-            if len(self._queue) >= self._max_queued:
+            if len(self._queue) + self._arriving >= self._max_queued:
                 raise errors.QueueFull(self._max_queued, int(_TRY_AGAIN_S), "experiments")
-        added = self._store.add_experiment(experiment, idempotency)
-        added.add_done_callback(self._accepted)
-        return added
+            self._arriving += 1
+        accepted: Future[AddedExperiment] = Future()
+        accepted.set_running_or_notify_cancel()  # who gives up waiting does not take the experiment back
+        written = self._store.add_experiment(experiment, idempotency)
+        written.add_done_callback(lambda added: self._accepted(added, accepted))
+        return accepted
 
-    def _accepted(self, added: Future[AddedExperiment]) -> None:
-        if added.exception() is None and not added.result().replayed:
+    def _accepted(self, added: Future[AddedExperiment], accepted: Future[AddedExperiment]) -> None:
+        """Tell that an experiment is on disk, once it can be watched and cancelled. Runs on the store's thread."""
+        refusal = added.exception()
+        with self._news:
+            self._arriving -= 1
+        if refusal is not None:
+            accepted.set_exception(refusal)
+            return
+        if not added.result().replayed:
             self._enqueue(_Entry(added.result().experiment))
+        accepted.set_result(added.result())
 
     def _enqueue(self, entry: _Entry) -> None:
         entry.settled.set_running_or_notify_cancel()  # no waiter can cancel it: others wait, too
         with self._news:
+            if self._closing:  # it waits in the store for the next start
+                return
             self._entries[entry.experiment.id] = entry
             self._queue.append(entry)
             self._news.notify_all()
@@ -143,13 +161,20 @@ class Experimenter:
                 self._queue.remove(entry)
             entry.cancelled = True
             job_id = entry.job_id
+            self._news.notify_all()
         if waiting:
             before, entry.experiment = entry.experiment, entry.experiment.end(ExperimentState.CANCELLED, self._clock())
             moved = self._store.move_experiment(before.status, entry.experiment)
-            moved.add_done_callback(lambda done: self._settled(entry, done.exception()))
+            moved.add_done_callback(lambda done: self._cancelled(entry, before, done.exception()))
         elif job_id is not None:
             self._runner.cancel(job_id)
         return entry.settled
+
+    def _cancelled(self, entry: _Entry, before: Experiment, refusal: BaseException | None) -> None:
+        """Settle an experiment that was cancelled while it waited, or let it wait on. Runs on the store's thread."""
+        if refusal is not None:
+            self._enqueue(_Entry(before))
+        self._settled(entry, refusal)
 
     def close(self) -> None:
         """Begin no more runs; the rest waits for the next start. Idempotent; call it before the runner's."""
@@ -161,8 +186,10 @@ class Experimenter:
         """Wait until nothing runs here any more; call it after the runner is closed."""
         if self._thread.ident is not None:
             self._thread.join()
-        for entry in self._entries.values():
-            if not entry.settled.done():
+        with self._news:
+            left = list(self._entries.values())
+        for entry in left:
+            with contextlib.suppress(InvalidStateError):  # it has just been told of its end
                 entry.settled.set_exception(errors.ShuttingDown())
 
     def _work(self) -> None:
@@ -185,45 +212,100 @@ class Experimenter:
         experiment = entry.experiment
         if experiment.status is ExperimentState.QUEUED:
             self._move(entry, experiment.start(self._clock()))
-        done = {(run.cell, run.repeat) for run in self._store.runs(experiment.id)}
+        seen = self._persistently(lambda: self._store.runs(experiment.id))
+        done = {(run.cell, run.repeat) for run in seen}
+        written: list[tuple[Run, Future[None]]] = []
+        status = ExperimentState.SUCCEEDED
         for cell, repeat in experiment.plan():
             if (cell.index, repeat) in done:
                 continue
             run = self._run(entry, cell, repeat)
-            if entry.cancelled:
+            if run is None:
+                status = ExperimentState.CANCELLED
                 break
-            self._store.add_run(experiment.id, run)
-        self._end(entry, ExperimentState.CANCELLED if entry.cancelled else ExperimentState.SUCCEEDED)
+            written.append((run, self._store.add_run(experiment.id, run)))
+        for run, future in written:
+            if future.exception() is not None:
+                self._write_again(experiment, run)
+        self._end(entry, status)
 
-    def _run(self, entry: _Entry, cell: Cell, repeat: int) -> Run:
+    def _write_again(self, experiment: Experiment, run: Run) -> None:
+        self._persistently(lambda: self._store.add_run(experiment.id, run).result())
+
+    def _run(self, entry: _Entry, cell: Cell, repeat: int) -> Run | None:
         """Make one run, and try again as long as it is refused for reasons that pass.
+
+        Returns:
+            None if the experiment is cancelled and the run has shown nothing.
 
         Raises:
             ShuttingDown: the service is ending.
         """
-        load = _load()
+        attempt = 1
+        while not self._ending(entry):
+            load = _load()
+            try:
+                job = self._finished(entry, cell, repeat, attempt)
+            except (errors.QueueFull, errors.StoreError, errors.IllegalMove) as exc:
+                _log.warning("a run has to wait", extra={"experiment": entry.experiment.id, "reason": str(exc)})
+                self._pause(entry)
+                continue
+            if job.finished:
+                lost = job.status is JobState.CANCELLED and self._ending(entry)
+                return None if lost else run_of(cell, repeat, job, entry.experiment.measure, load)
+            attempt += 1  # its end could not be written: nobody will carry it before the next start
+        return None
+
+    def _ending(self, entry: _Entry) -> bool:
+        """Whether the experiment is cancelled.
+
+        Raises:
+            ShuttingDown: the service is ending.
+        """
+        with self._news:
+            if entry.cancelled:
+                return True
+            if self._closing:
+                raise errors.ShuttingDown
+            return False
+
+    def _pause(self, entry: _Entry | None = None) -> None:
+        """Wait a moment, or until there is no more reason to."""
+        with self._news:
+            self._news.wait_for(lambda: self._closing or (entry is not None and entry.cancelled), _TRY_AGAIN_S)
+
+    def _persistently(self, call: Callable[[], T]) -> T:
+        """Return what a call to the store returns, once the store can be used.
+
+        Raises:
+            ShuttingDown: the service is ending.
+        """
         while True:
             try:
-                return run_of(cell, repeat, self._finished(entry, cell, repeat), entry.experiment.measure, load)
-            except (errors.QueueFull, errors.StoreUnavailable) as exc:
-                _log.warning("a run has to wait", extra={"experiment": entry.experiment.id, "reason": str(exc)})
+                return call()
+            except errors.StoreUnavailable as exc:
+                _log.warning("an experiment has to wait", extra={"reason": str(exc)})
+            self._pause()
             with self._news:
-                if self._news.wait_for(lambda: self._closing, _TRY_AGAIN_S):
+                if self._closing:
                     raise errors.ShuttingDown
 
-    def _finished(self, entry: _Entry, cell: Cell, repeat: int) -> Job:
+    def _finished(self, entry: _Entry, cell: Cell, repeat: int, attempt: int) -> Job:
         """Return the job of a run when it has settled."""
         experiment = entry.experiment
         request = experiment.request(cell)
+        scenario = self._catalog.get(experiment.scenario)
+        params = {name: request[name] for name in scenario.fields() if name in request}
         job = Job(
             id=self._new_job_id(),
             scenario=experiment.scenario,
-            lane=self._catalog.get(experiment.scenario).lane(SimpleNamespace(**request)),
+            lane=scenario.lane(scenario.params_type(**params)),  # as the child makes them
             request=request,
             created_at=self._clock(),
             label=experiment.id,
         )
         place = f"{experiment.id} {cell.index} {repeat}"  # a client's key has no spaces
+        place += f" {attempt}" if attempt > 1 else ""
         ticket = self._runner.submit(job, Idempotency(place, fingerprint=""))
         job_id = ticket.accepted.result().job.id
         with self._news:
@@ -238,7 +320,8 @@ class Experimenter:
                 entry.job_id = None
 
     def _move(self, entry: _Entry, experiment: Experiment) -> None:
-        self._store.move_experiment(entry.experiment.status, experiment).result()
+        before = entry.experiment.status
+        self._persistently(lambda: self._store.move_experiment(before, experiment).result())
         with self._news:
             entry.experiment = experiment
 
@@ -254,13 +337,16 @@ class Experimenter:
     def _settled(self, entry: _Entry, refusal: BaseException | None) -> None:
         facts = {"experiment": entry.experiment.id, "status": entry.experiment.status.value}
         with self._news:
-            self._entries.pop(entry.experiment.id, None)
+            if self._entries.get(entry.experiment.id) is entry:
+                del self._entries[entry.experiment.id]
         if refusal is not None:
             _log.error("the end of an experiment could not be written", extra={**facts, "reason": str(refusal)})
-            entry.settled.set_exception(refusal)
+            with contextlib.suppress(InvalidStateError):  # as the next: a shutdown has told them already
+                entry.settled.set_exception(refusal)
         else:
             _log.info("experiment ended", extra=facts)
-            entry.settled.set_result(entry.experiment)
+            with contextlib.suppress(InvalidStateError):
+                entry.settled.set_result(entry.experiment)
 
 
 def _failure(exc: Exception) -> Failure:

@@ -21,6 +21,9 @@ from service.jobs import Failure, Job
 __all__ = ["Experiment", "ExperimentState", "run_of"]
 
 
+_LARGEST = 1e150  # its square is still a float
+
+
 class ExperimentState(StrEnum):
     """Where an experiment stands. `succeeded`: every run ended, whatever it showed; `failed`: it could not go on."""
 
@@ -110,9 +113,7 @@ def run_of(cell: Cell, repeat: int, job: Job, measure: Measure, load: float | No
     """
     result = job.result
     value = None if result is None else _number(result["values"].get(measure.name, result["timings"].get(measure.name)))
-    reason = None
-    if value is None:
-        reason = job.error["message"] if job.error else (result and result["meaning"]) or f"It was {job.status}."
+    reason = None if value is not None else _why_none(job)
     return Run(
         cell=cell.index,
         repeat=repeat,
@@ -127,9 +128,21 @@ def run_of(cell: Cell, repeat: int, job: Job, measure: Measure, load: float | No
     )
 
 
+def _why_none(job: Job) -> str:
+    """Why a run has no value: its error, what the scenario says itself, or what its outcome means."""
+    if job.error is not None:
+        return job.error["message"]
+    if job.result is None:
+        return f"The job was {job.status}."
+    said = job.result["values"].get("reason")
+    return said if isinstance(said, str) else job.result["meaning"] or f"The job {job.status}."
+
+
 def _version(python: Mapping[str, Any]) -> str:
     return f"{python['version']}{'t' if python.get('free_threaded') else ''}"
 
 
 def _number(value: Any) -> float | None:
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    return value if abs(value) <= _LARGEST else None  # nothing that a ratio of two could be told as a number

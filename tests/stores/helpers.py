@@ -1,4 +1,4 @@
-"""Builders of jobs and results, and a way to make the writer of a store wait."""
+"""Builders of jobs, experiments and results, and a way to make the writer of a store wait."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from service.experiments import Measure, Run
+from service.experiments.experiment import Experiment
 from service.jobs import Failure, Job, JobState, Report, Result
 from service.stores import make_store
 from service.stores.base import JobStore
@@ -18,9 +20,11 @@ __all__ = [
     "RESULT_S",
     "T0",
     "ended_job",
+    "make_experiment",
     "make_job",
     "make_report",
     "make_result",
+    "make_run",
     "open_store",
     "running_job",
     "writer_busy",
@@ -94,6 +98,38 @@ def make_result(**changes: Any) -> Result:
         warnings=["\u2028"],
     )
     return Result(**{**result, **changes})  # type: ignore[typeddict-item]
+
+
+def make_experiment(**changes: Any) -> Experiment:
+    """Return a queued experiment of two cells with an id of its own, greater than that of the one before."""
+    values: dict[str, Any] = {
+        "id": f"exp_{next(_numbers):08d}",
+        "scenario": "probe",
+        "vary": {"threads": [1, 2]},
+        "fixed": {"scenario": "probe", "python": None, "gil": None, "timeout_s": 10.0, "label": None},
+        "repeats": 3,
+        "seed": 7,
+        "measure": Measure("wall_s", "lower"),
+        "created_at": T0,
+        "machine": {"cpus": 2, "usable_cpus": 2, "platform": "test"},
+    }
+    return Experiment(**{**values, **changes})
+
+
+def make_run(**changes: Any) -> Run:
+    """Return the first run of the first cell, which succeeded."""
+    values: dict[str, Any] = {
+        "cell": 0,
+        "repeat": 0,
+        "job_id": "job_00000001",
+        "status": "succeeded",
+        "outcome": "lost",
+        "grade": "interesting",
+        "value": 0.4,
+        "load": 0.5,
+        "python": "3.13.0",
+    }
+    return Run(**{**values, **changes})
 
 
 def open_store(url: str) -> JobStore:
