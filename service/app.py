@@ -18,7 +18,18 @@ from starlette.types import ASGIApp
 from ulid import LaxMonotonicPolicy, ULIDGenerator
 
 from service import __version__, catalog
-from service.api import describe, experiments, jobs, middleware, pages, problems, scenarios, system
+from service.api import (
+    atomicity,
+    describe,
+    experiments,
+    jobs,
+    laboratory,
+    middleware,
+    pages,
+    problems,
+    scenarios,
+    system,
+)
 from service.api.answers import Desk
 from service.api.requests import RequestLimits, RequestUnion
 from service.executors.base import JobExecutor
@@ -32,7 +43,9 @@ from service.stores import make_store
 __all__ = ["create_app", "local_executor"]
 
 
-def create_app(settings: Settings, executor: JobExecutor | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, executor: JobExecutor | None = None, found: catalog.Catalog | None = None
+) -> FastAPI:
     """Return the service as an ASGI app.
 
     `app.state.drain()` takes no more jobs and lets the running ones end; a server calls it when it is told to stop,
@@ -40,8 +53,9 @@ def create_app(settings: Settings, executor: JobExecutor | None = None) -> FastA
 
     Args:
         executor: what runs jobs; by default children on this machine.
+        found: what can be run; by default all scenarios on this machine.
     """
-    found = catalog.find()
+    found = found or catalog.find()
     store = make_store(settings.database_url)
     executor = executor or local_executor(found, settings)
     runner = Runner(store, executor, found, _runner_limits(settings))
@@ -49,8 +63,8 @@ def create_app(settings: Settings, executor: JobExecutor | None = None) -> FastA
     desk = Desk(runner, store, settings.max_wait_s, settings.retry_after_s)
     requests = RequestUnion(found, _request_limits(settings))
     intake = jobs.Intake(desk, found, requests, executor, _new_ids("job"))
-    limits = experiments.ExperimentLimits(max_cells=settings.max_cells, max_repeats=settings.max_repeats)
-    laboratory = experiments.Laboratory(found, requests, executor, limits, _new_ids("exp"))
+    limits = laboratory.ExperimentLimits(max_cells=settings.max_cells, max_repeats=settings.max_repeats)
+    bench = laboratory.Laboratory(found, requests, executor, limits, _new_ids("exp"))
 
     def drain() -> None:
         experimenter.close()
@@ -81,7 +95,8 @@ def create_app(settings: Settings, executor: JobExecutor | None = None) -> FastA
     problems.install(app, requests)
     try_limits = {"threads": settings.try_max_threads}
     app.include_router(jobs.make_router(intake))
-    app.include_router(experiments.make_router(desk, laboratory, experimenter))
+    app.include_router(atomicity.make_router(found, intake, executor))
+    app.include_router(experiments.make_router(desk, bench, experimenter))
     app.include_router(scenarios.make_router(found, intake, settings.try_timeout_s, try_limits))
     app.include_router(system.make_router(desk, executor, _shown_limits(settings)))
     app.include_router(pages.make_router("Threadlab", "/openapi.json"))
@@ -106,6 +121,7 @@ def local_executor(found: catalog.Catalog, settings: Settings) -> LocalExecutor:
             cancel_grace_s=settings.cancel_grace_s,
             kill_timeout_s=settings.kill_timeout_s,
             memory_bytes=settings.child_memory_bytes,
+            threads=settings.max_threads,
             open_files=settings.child_open_files,
             file_bytes=settings.child_file_bytes,
         ),

@@ -250,6 +250,8 @@ def _check_imports(source: str) -> None:
 def _nodes_at_run_time(node: ast.AST) -> Iterator[ast.AST]:
     yield node
     for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.expr):  # most of a file, and no import stands in one
+            continue
         if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
             for other in child.orelse:
                 yield from _nodes_at_run_time(other)

@@ -6,6 +6,7 @@ Who uses it: people at a terminal, and containers. Options of `run` are built fr
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import resource
 import shlex
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 __all__ = ["main"]
+
+_catalog = functools.cache(catalog.find)  # the commands are made from it, and so is what they start
 
 _app = typer.Typer(
     name="threadlab",
@@ -66,7 +69,7 @@ def serve(
     logs.configure(settings.log_level, settings.log_format)
     _raise_descriptor_limit()
     try:
-        app = create_app(settings)
+        app = create_app(settings, found=_catalog())
     except ThreadlabError as exc:
         raise _failed(str(exc)) from exc
     server = _Server(uvicorn.Config(_telling(app), settings.host, settings.port, log_config=None), app.state.drain)
@@ -134,7 +137,7 @@ def _greeting(host: str, port: int) -> str:
 @_app.command()
 def scenarios() -> None:
     """List what can be run."""
-    found = catalog.find()
+    found = _catalog()
     table = Table("scenario", "what it shows", box=None)
     for scenario in found:
         table.add_row(scenario.name, scenario.summary)
@@ -147,7 +150,7 @@ def scenarios() -> None:
 def interpreters() -> None:
     """List the interpreters that were found, and why some cannot be used."""
     settings = _settings({})
-    executor = local_executor(catalog.find(), settings)
+    executor = local_executor(_catalog(), settings)
     table = Table("python", "version", "gil", "executable", box=None)
     for each in executor.interpreters():
         gil = {None: "", True: "on", False: "off"}[each.gil] + (", can be switched" if each.gil_switchable else "")
@@ -162,7 +165,7 @@ def interpreters() -> None:
 def _run(scenario: Scenario, given: dict[str, Any]) -> None:
     """Run a scenario on a local executor and print its report."""
     settings = _settings({})
-    found = catalog.find()
+    found = _catalog()
     requests = RequestUnion(found, RequestLimits({}, settings.default_timeout_s, settings.max_timeout_s))
     try:
         texts = {name: value for name, value in given.items() if isinstance(value, str)}
@@ -271,6 +274,6 @@ def _failed(text: str) -> typer.Exit:
 
 def main() -> None:
     """Run the command line."""
-    for scenario in catalog.find():
+    for scenario in _catalog():
         _run_app.command(scenario.name, help=scenario.summary)(_command(scenario))
     _app()

@@ -71,7 +71,7 @@ class Intake:
         self.requests = requests
         self._catalog = catalog
         self._executor = executor
-        self._new_id = new_id
+        self.new_id = new_id
 
     def validate(self, body: Any, source: str = "body") -> Any:
         """Return the request that a body holds.
@@ -102,7 +102,7 @@ class Intake:
             await self.desk.blocking(self._executor.choose, request.python, request.gil)
         values = self.requests.dump(request)
         job = Job(
-            id=self._new_id(),
+            id=self.new_id(),
             scenario=request.scenario,
             lane=self._catalog.get(request.scenario).lane(request),
             request=values,

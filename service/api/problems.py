@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -145,7 +145,7 @@ def install(app: FastAPI, requests: RequestUnion) -> None:
     async def on_known(request: Request, exc: Exception) -> Response:
         kind = next(KINDS[cls] for cls in type(exc).__mro__ if cls in KINDS)
         headers = {"Retry-After": str(exc.retry_after_s)} if isinstance(exc, errors.QueueFull) else None
-        return _problem(request, kind, str(exc), _name_problem(exc), headers)
+        return _problem(request, kind, str(exc), _name_problem(exc, request.method), headers)
 
     async def on_invalid(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, RequestValidationError)
@@ -213,14 +213,16 @@ def _not_sent_as_json(request: Request, exc: RequestValidationError) -> bool:
     return isinstance(exc.body, (bytes, str)) and bool(exc.body) and not re.fullmatch(r"application/(.*\+)?json", sent)
 
 
-def _name_problem(exc: Exception) -> list[dict[str, Any]] | None:
+def _name_problem(exc: Exception, method: str) -> list[dict[str, Any]] | None:
     if isinstance(exc, errors.BadExperiment):
         pointer = "#" + "".join(f"/{_escaped(step)}" for step in exc.path)
         allowed = None if exc.allowed is None else list(exc.allowed)
-        return [_without_nulls(detail=exc.text, pointer=pointer, allowed=allowed)]
+        nearest = None if exc.asked is None or allowed is None else _closest(str(exc.asked), allowed)
+        return [_without_nulls(detail=exc.text, pointer=pointer, allowed=allowed, nearest=nearest)]
     if isinstance(exc, errors.InterpreterNotFound):
         nearest = _closest(exc.asked, exc.known)
-        return [_without_nulls(detail=str(exc), pointer=f"#/{exc.option}", allowed=exc.known, nearest=nearest)]
+        where = {"parameter": exc.option} if method == "GET" else {"pointer": f"#/{exc.option}"}
+        return [_without_nulls(detail=str(exc), **where, allowed=exc.known, nearest=nearest)]
     if not isinstance(exc, errors.ScenarioNotFound):
         return None
     return [
@@ -258,7 +260,8 @@ def _field_problem(error: Mapping[str, Any], body: Any, requests: RequestUnion) 
 def _in_matrix(pointer: str, places: Mapping[str, tuple[Any, ...]]) -> str:
     """The pointer into a job's request as one into an experiment's, where a varied field stands in a list of values."""
     _, _, rest = pointer.partition("#/")
-    field, _, deeper = rest.partition("/")
+    step, _, deeper = rest.partition("/")
+    field = unquote(step).replace("~1", "/").replace("~0", "~")
     if field not in places:
         return pointer
     return "#" + "".join(f"/{_escaped(step)}" for step in places[field]) + (f"/{deeper}" if deeper else "")

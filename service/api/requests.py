@@ -8,6 +8,7 @@ annotations` here: annotations must be objects, not text.
 
 import dataclasses
 import json
+import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -88,9 +89,10 @@ def _request_model(scenario: Scenario, limits: RequestLimits) -> type[Any]:
         metadata = dict(parameter.metadata)
         if name in limits.fields:
             metadata["le"] = min(metadata.get("le", limits.fields[name]), limits.fields[name])
-        if {hints[name], *typing.get_args(hints[name])} & _STRICT:
+        hint = _strict_items(hints[name])
+        if hint is hints[name] and {hint, *typing.get_args(hint)} & _STRICT:
             metadata["strict"] = True
-        members.append((name, hints[name], field(default=parameter.default, metadata=metadata)))
+        members.append((name, hint, field(default=parameter.default, metadata=metadata)))
     members += _options(limits)
     return dataclasses.make_dataclass(
         "".join(part.title() for part in scenario.name.split("_")) + "Job",
@@ -100,6 +102,16 @@ def _request_model(scenario: Scenario, limits: RequestLimits) -> type[Any]:
         kw_only=True,
         namespace={"__pydantic_config__": ConfigDict(extra="forbid"), "__doc__": scenario.summary},
     )
+
+
+def _strict_items(hint: Any) -> Any:
+    """A list of numbers as a list of strict numbers; a strict tuple would refuse the list that JSON has for it."""
+    items = typing.get_args(hint)
+    if typing.get_origin(hint) is not tuple or items[0] not in _STRICT:
+        return hint
+    item: Any = items[0]
+    strict: Any = Annotated[item, Field(strict=True)]
+    return types.GenericAlias(tuple, (strict, ...))
 
 
 def _options(limits: RequestLimits) -> list[tuple[str, Any, Any]]:

@@ -14,6 +14,7 @@ from service.experiments.experiment import Experiment, ExperimentState
 from service.jobs import Grade, Job, JobState, Lane
 
 __all__ = [
+    "Atomicity",
     "Capacity",
     "ExperimentList",
     "ExperimentView",
@@ -103,11 +104,59 @@ class ProcessView(_Answer):
     max_rss_bytes: int | None
 
 
+class StackFrameView(_Answer):
+    """One call on a thread's stack."""
+
+    file: str
+    line: int
+    function: str
+    code: str | None
+    """The line's text; null where it was not at hand, as for most of the standard library."""
+
+
+class ThreadAtEndView(_Answer):
+    """Where a thread stood when the job was ended."""
+
+    name: str | None
+    """Null for a thread that `threading` does not know."""
+    ident: int
+    daemon: bool
+    main: bool
+    """Whether it is the main thread."""
+    stack: list[StackFrameView]
+    """The scenario's part of it, the innermost call last; of a deep one the innermost 50."""
+    holds: list[str]
+    """The locks that it held, of those that have a name."""
+    waits_for: str | None
+    """The lock for which it waited without a time limit, if that lock has a name."""
+
+
+class CycleLinkView(_Answer):
+    """One thread of those that wait for each other."""
+
+    thread: str
+    holds: str | None
+    """The lock for which the one before waits."""
+    waits_for: str | None
+    """The lock that the next one holds, after the last one the first; null if it has ended and left its lock locked."""
+
+
+class AutopsyView(_Answer):
+    """Where every thread stood when the service ended the job, before any of them was told."""
+
+    threads: list[ThreadAtEndView]
+    """In the order in which they started, the main thread first."""
+    threads_left_out: int
+    """How many more there were than are listed."""
+    cycle: list[CycleLinkView] | None
+    """The threads that waited for each other, of the locks that have a name; null if none did."""
+
+
 class ResultView(_Answer):
     """What the run showed. What was not measured is null, never 0."""
 
     outcome: str | None
-    """One of the scenario's outcomes; `stuck` if the job had to be killed at its deadline."""
+    """One of the scenario's outcomes; `stuck` if the job had not ended at its deadline, or never could."""
     grade: Grade | None
     meaning: str | None
     """The outcome in one sentence."""
@@ -122,6 +171,8 @@ class ResultView(_Answer):
     """Lines beyond the limit on output."""
     process: ProcessView
     warnings: list[str]
+    autopsy: AutopsyView | None
+    """Null for a job that ended by itself, and for one that had no time to tell before it was killed."""
 
 
 class FailureView(_Answer):
@@ -391,6 +442,8 @@ class KneeView(_Answer):
     cell: int
     others: dict[str, Any]
     """The values of the other fields: each combination has its knee."""
+    at_start: bool
+    """Whether it is the smallest number that was measured: more workers never helped."""
     at_end: bool
     """Whether it is the largest number that was measured: then no knee was seen."""
 
@@ -464,6 +517,80 @@ class ExperimentList(_Answer):
     """Give this as `cursor` for the page of older ones; null on the last one."""
 
 
+class InstructionView(_Answer):
+    """An instruction of an operation, as this interpreter compiled it."""
+
+    offset: int
+    opname: str
+    argrepr: str
+    line: int
+    source: str
+    switch: bool
+    """Whether another thread can come in here."""
+    why: str | None
+    """Why."""
+    role: str | None
+    """`read` or `write`: between these two an update can be lost."""
+
+
+class AtomicityCell(_Answer):
+    """One operation on one interpreter; null is what is not measured yet."""
+
+    operation: str
+    python: str
+    """The interpreter's selector."""
+    status: JobState
+    """Of the job that measures it. One that did not succeed is measured anew when its job is deleted."""
+    job_id: str
+    measured_at: datetime | None
+    outcome: str | None
+    """`lost`, or `not_seen`."""
+    grade: Grade | None
+    code: str | None
+    finding: str | None
+    """What was seen, in a sentence."""
+    expected: int | None
+    actual: int | None
+    lost: int | None
+    lost_share: float | None
+    """Lost updates as a share of all, in the runs of the length that showed it, or of the longest."""
+    smallest_iterations: int | None
+    """How often each thread did it in the smallest run that lost one; null if none did."""
+    runs: int | None
+    runs_that_lost: int | None
+    operations_done: int | None
+    gap_has_switch: bool | None
+    """Whether another thread can come in between the read and the write."""
+    switch_rule: str | None
+    """Where this interpreter lets another thread come in, with the source."""
+    instructions: list[InstructionView] | None
+    error: FailureView | None
+
+
+class AtomicityInterpreter(_Answer):
+    """A build that was measured; what is remembered is true of it alone."""
+
+    selector: str
+    version: str | None
+    free_threaded: bool | None
+    gil: bool | None
+    build_id: str | None
+    executable: str
+
+
+class Atomicity(_Answer):
+    """Everyday operations by interpreters: what was seen to be lost. Never a promise that nothing can be."""
+
+    note: str
+    complete: bool
+    """Whether all of it is measured."""
+    progress: ProgressView
+    operations: list[str]
+    interpreters: list[AtomicityInterpreter]
+    cells: list[AtomicityCell]
+    """All operations of the first interpreter, then of the next."""
+
+
 class LaneView(_Answer):
     """How full a lane is."""
 
@@ -520,6 +647,7 @@ class Problem(BaseModel):
 
 def job_view(job: Job) -> dict[str, Any]:
     """Return a job in the shape of `JobView`, ready for JSON."""
+    result = job.result and {"autopsy": None, **job.result}  # older results have none
     return {
         "id": job.id,
         "status": job.status.value,
@@ -534,7 +662,7 @@ def job_view(job: Job) -> dict[str, Any]:
         "finished_at": job.finished_at,
         "python": job.python,
         "machine": job.machine,
-        "result": job.result,
+        "result": result,
         "error": job.error,
     }
 

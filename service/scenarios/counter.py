@@ -24,26 +24,26 @@ Observed:
     2 cores, Linux, Intel Xeon, other programs running beside; 4 threads, 100,000 additions each. Without the lock: how
     many runs lost additions, and the median share lost. "own" is the interpreter's own switch interval of 0.005 s.
 
-    shape, switch interval          3.9.18        3.10.13       3.11.7        3.12.1        3.13.0
-    function_call, 0.001 (default)  100/100 53 %  100/100 55 %  100/100 39 %  100/100 43 %  100/100 42 %
-    function_call, own              19/20   12 %  20/20   23 %  14/20    8 %  12/20    7 %  13/20    9 %
-    property, 0.001                 20/20   48 %  20/20   43 %  20/20   34 %  20/20   43 %  20/20   40 %
-    augmented, 0.001                19/20   25 %  0/20          0/20          0/20          0/20
-    augmented, own                  6/20     0 %  0/20          0/20          0/20          0/20
-    augmented, 0.000001             20/20   39 %  0/20          0/20          0/20          0/20
-    split, 0.001                    17/20   18 %  0/20          0/20          0/20          0/20
-    attribute, 0.001                20/20   30 %  0/20          0/20          0/20          0/20
-    item, 0.001                     20/20   25 %  0/20          0/20          0/20          0/20
-    yield, 1,000 additions          4/5     57 %  2/5      0 %  5/5     75 %  5/5     75 %  5/5     75 %
-    yield, 10 additions             0/20          1/20     0 %  20/20   61 %  20/20   70 %  20/20   68 %
+    shape, switch interval          3.9.18        3.10.13       3.11.7        3.12.1        3.13.0        3.13.15t
+    function_call, 0.001 (default)  100/100 53 %  100/100 55 %  100/100 39 %  100/100 43 %  100/100 42 %  100/100 61 %
+    function_call, own              19/20   12 %  20/20   23 %  14/20    8 %  12/20    7 %  13/20    9 %  20/20   60 %
+    property, 0.001                 20/20   48 %  20/20   43 %  20/20   34 %  20/20   43 %  20/20   40 %  20/20   52 %
+    augmented, 0.001                19/20   25 %  0/20          0/20          0/20          0/20          20/20   45 %
+    augmented, own                  6/20     0 %  0/20          0/20          0/20          0/20          20/20   48 %
+    augmented, 0.000001             20/20   39 %  0/20          0/20          0/20          0/20          20/20   57 %
+    split, 0.001                    17/20   18 %  0/20          0/20          0/20          0/20          20/20   47 %
+    attribute, 0.001                20/20   30 %  0/20          0/20          0/20          0/20          20/20   46 %
+    item, 0.001                     20/20   25 %  0/20          0/20          0/20          0/20          20/20   53 %
+    yield, 1,000 additions          4/5     57 %  2/5      0 %  5/5     75 %  5/5     75 %  5/5     75 %  5/5     75 %
+    yield, 10 additions             0/20          1/20     0 %  20/20   61 %  20/20   70 %  20/20   68 %  20/20   60 %
 
     Median wall time in seconds, with nothing lost in any run with the lock:
-    function_call, no lock, 0.001   0.056         0.063         0.038         0.037         0.036
-    function_call, lock, 0.001      0.63          0.26          0.16          0.70          0.32
-    function_call, lock, own        0.30          0.21          0.18          0.18          0.27
-    augmented, lock, own            0.12          0.14          0.10          0.14          0.14
+    function_call, no lock, 0.001   0.056         0.063         0.038         0.037         0.036         0.054
+    function_call, lock, 0.001      0.63          0.26          0.16          0.70          0.32          0.17
+    function_call, lock, own        0.30          0.21          0.18          0.18          0.27          0.16
+    augmented, lock, own            0.12          0.14          0.10          0.14          0.14          0.11
 
-    On a free-threaded 3.13 (another machine: 2 cores, AMD EPYC), 10 runs: `counter += 1` lost in 10, 62 to 69 %.
+    3.13.15t is a free-threaded build. It was measured later, with nothing else running.
 
 Note:
     The tutorial's own race does not appear on CPython 3.10 to 3.13 with the GIL, at any switch interval: an interval

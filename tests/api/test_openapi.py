@@ -17,6 +17,7 @@ from service.settings import Settings
 from tests.api.client import Client, contract
 
 OPERATIONS = {
+    "get_atomicity": "GET /v1/atomicity",
     "submit_experiment": "POST /v1/experiments",
     "list_experiments": "GET /v1/experiments",
     "get_experiment": "GET /v1/experiments/{experiment_id}",
@@ -166,10 +167,11 @@ def test_accepted_jobs_say_where_they_are(document: dict[str, Any]) -> None:
             assert {"$ref": "#/components/schemas/JobView"} == schema
 
 
-def test_discriminator_is_the_scenario(document: dict[str, Any]) -> None:
+def test_discriminator_is_the_scenario(document: dict[str, Any], catalog: Catalog) -> None:
     """A body is told apart by `scenario`, with one named schema for each."""
-    schemas = ["CounterJob", "CustomJob", "DaemonJob", "InterleavingJob", "NamedWorkersJob"]
-    names = ["counter", "custom", "daemon", "interleaving", "named_workers"]
+    names = list(catalog.names)
+    schemas = ["".join(part.title() for part in name.split("_")) + "Job" for name in names]
+    assert {"CounterJob", "NamedWorkersJob", "CheckThenActJob"} <= set(schemas)
     references = [f"#/components/schemas/{schema}" for schema in schemas]
     schema = body(document)["schema"]
     assert {"propertyName": "scenario", "mapping": dict(zip(names, references, strict=True))} == schema["discriminator"]

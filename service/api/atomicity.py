@@ -1,0 +1,178 @@
+"""`/v1/atomicity`: which everyday operations lose updates, on which interpreter, as measured here.
+
+Each cell of the matrix is a job of the scenario `atomicity` under an idempotency key of ours, which names the
+operation, the build of the interpreter and the scenario's source: it is run when it is first asked for, and remembered.
+"""
+
+import asyncio
+import hashlib
+import typing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from service.api.answers import JsonAnswer, Wait, documented
+from service.api.jobs import Intake, Prefer
+from service.api.schemas import Atomicity
+from service.catalog import Catalog
+from service.executors.base import Interpreter, JobExecutor
+from service.jobs import Job
+from service.stores.base import Idempotency
+
+__all__ = ["make_router"]
+
+_SCENARIO = "atomicity"
+_NOTE = (
+    "Measured on the builds named here, and true of them: what was not seen to lose an update here may lose one in "
+    "another run, version or build. The language promises none of these operations. Where threads share, use a lock."
+)
+_COUNTED = (
+    "code",
+    "finding",
+    "expected",
+    "actual",
+    "lost",
+    "lost_share",
+    "smallest_iterations",
+    "runs",
+    "runs_that_lost",
+    "operations_done",
+    "gap_has_switch",
+    "switch_rule",
+    "instructions",
+)
+
+
+class MatrixQuery(BaseModel):
+    """Which part of the matrix to show."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    operation: list[str] = Field([], max_length=50, description="Only these operations.")
+    python: list[str] = Field(
+        [], max_length=50, description="Only these interpreters, by their selectors; the usable ones if left out."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A cell of the matrix."""
+
+    operation: str
+    interpreter: Interpreter
+
+    def key(self, digest: str) -> str:
+        """The cell's idempotency key; a client's has no spaces."""
+        build = f"{self.interpreter.executable} {self.interpreter.build_id} {digest}"
+        return f"{_SCENARIO} {self.operation} {hashlib.sha256(build.encode()).hexdigest()}"
+
+
+def make_router(catalog: Catalog, intake: Intake, executor: JobExecutor) -> APIRouter:
+    """Return the endpoint of `/v1/atomicity`."""
+    router = APIRouter(prefix="/v1", tags=["system"])
+    desk = intake.desk
+    scenario = catalog.get(_SCENARIO)
+    operations = typing.get_args(scenario.hints()["operation"])
+
+    @router.get("/atomicity", response_model=Atomicity, response_class=JsonAnswer, responses=documented(422, 503))
+    async def get_atomicity(query: Annotated[MatrixQuery, Query()], prefer: Prefer = None) -> Response:
+        """Show which everyday operations lose updates on which interpreter, each with the smallest run that showed it
+        and the places where another thread can come in. What is not known yet is measured now: ask again until
+        `complete`, or wait with `Prefer: wait=N`.
+        """
+        wait = desk.wait(prefer)
+        asked = _chosen(query.operation, operations)
+        interpreters = await desk.blocking(_interpreters, executor, query.python)
+        places = [_Place(operation, each) for each in interpreters for operation in asked]
+        jobs = await _measured(places, wait)
+        done = sum(job.finished for job in jobs)
+        answer = {
+            "note": _NOTE,
+            "complete": done == len(jobs),
+            "progress": {"done": done, "of": len(jobs)},
+            "operations": list(asked),
+            "interpreters": [_head(each) for each in interpreters],
+            "cells": [_cell(place, job) for place, job in zip(places, jobs, strict=True)],
+        }
+        return JsonAnswer(answer, headers={**wait.headers(), **desk.headers(done == len(jobs))})
+
+    async def _measured(places: list[_Place], wait: Wait) -> list[Job]:
+        """The job of each place, as far as it has come when the client has waited long enough."""
+        tickets = [desk.runner.submit(_job(place), _idempotency(place)) for place in places]
+        added = await asyncio.gather(*(desk.future(ticket.accepted) for ticket in tickets))
+        settled = [asyncio.wrap_future(ticket.settled) for ticket in tickets]
+        if settled and wait.seconds:
+            await asyncio.wait(settled, timeout=wait.seconds)
+        jobs = []
+        for accepted, future in zip(added, settled, strict=True):
+            if future.done() and future.exception() is None:
+                jobs.append(future.result())
+            else:
+                future.cancel()
+                jobs.append(desk.runner.peek(accepted.job.id) or accepted.job)
+        return jobs
+
+    def _job(place: _Place) -> Job:
+        body = {"scenario": _SCENARIO, "operation": place.operation, "python": place.interpreter.selector}
+        request = intake.validate(body)
+        return Job(
+            id=intake.new_id(),
+            scenario=_SCENARIO,
+            lane=scenario.lane(request),
+            request=intake.requests.dump(request),
+            created_at=datetime.now(UTC),
+            label=_SCENARIO,
+        )
+
+    def _idempotency(place: _Place) -> Idempotency:
+        return Idempotency(place.key(scenario.digest), fingerprint="")
+
+    return router
+
+
+def _chosen(asked: list[str], known: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = [each for each in asked if each not in known]
+    if unknown:
+        expected = ", ".join(f"'{each}'" for each in known)
+        error = {
+            "type": "literal_error",
+            "loc": ("query", "operation"),
+            "msg": f"There is no operation {unknown[0]!r}.",
+            "input": unknown[0],
+            "ctx": {"expected": expected},
+        }
+        raise RequestValidationError([error])
+    return tuple(each for each in known if not asked or each in asked)
+
+
+def _interpreters(executor: JobExecutor, asked: list[str]) -> list[Interpreter]:
+    if asked:
+        chosen = [executor.choose(python, None) for python in asked]
+        return list({each.executable: each for each in chosen}.values())  # two selectors may mean the same one
+    return [each for each in executor.interpreters() if each.usable]
+
+
+def _head(interpreter: Interpreter) -> dict[str, Any]:
+    names = ("selector", "version", "free_threaded", "gil", "build_id", "executable")
+    return {name: getattr(interpreter, name) for name in names}
+
+
+def _cell(place: _Place, job: Job) -> dict[str, Any]:
+    result = job.result
+    values = {} if result is None else result["values"]
+    return {
+        "operation": place.operation,
+        "python": place.interpreter.selector,
+        "status": job.status.value,
+        "job_id": job.id,
+        "measured_at": job.finished_at,
+        "outcome": result and result["outcome"],
+        "grade": result and result["grade"],
+        **{name: values.get(name) for name in _COUNTED},
+        "error": job.error,
+    }
