@@ -135,7 +135,8 @@ def _why_none(job: Job) -> str:
     if job.result is None:
         return f"The job was {job.status}."
     said = job.result["values"].get("reason")
-    return said if isinstance(said, str) else job.result["meaning"] or f"The job {job.status}."
+    meant = job.result["meaning"] or f"The job {job.status}, and its outcome has no such number."
+    return said if isinstance(said, str) else meant
 
 
 def _version(python: Mapping[str, Any]) -> str:

@@ -202,9 +202,10 @@ def test_run_without_a_value_says_why() -> None:
     assert "At least one addition was overwritten." == reason(_job())
     assert "At least one addition was overwritten." == reason(_job(JobState.TIMED_OUT))
     bare = running_job().finish(make_report(JobState.CANCELLED, result=None), _LATER)
-    assert "It was cancelled." == reason(bare)
+    assert "The job was cancelled." == reason(bare)
     unsaid = running_job().finish(make_report(result=make_result(meaning=None)), _LATER)
-    assert "It was succeeded." == reason(unsaid)
+    assert "The job succeeded, and its outcome has no such number." == reason(unsaid)
+    assert "no fork here" == reason(_job(reason="no fork here"))
     assert reason(_job(calls=1)) is None
 
 
