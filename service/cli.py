@@ -218,6 +218,8 @@ def _table(scenario: Scenario, report: Report) -> Table:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        return f"{len(value)} of them; a job's answer lists them"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
