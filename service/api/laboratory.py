@@ -62,12 +62,14 @@ class ExperimentLimits(BaseModel):
 
     def request_type(self) -> type[ExperimentRequest]:
         """Return the request with these limits in its schema."""
-        description = ExperimentRequest.model_fields["repeats"].description
+        fields = ExperimentRequest.model_fields
+        vary = f"{fields['vary'].description} They can be {self.max_cells:,} cells."
         return create_model(
             "ExperimentRequest",
             __base__=ExperimentRequest,
             __doc__=ExperimentRequest.__doc__,
-            repeats=(int, Field(5, ge=1, le=self.max_repeats, description=description)),
+            vary=(dict[str, list[Any]], Field(min_length=1, description=vary, examples=fields["vary"].examples)),
+            repeats=(int, Field(5, ge=1, le=self.max_repeats, description=fields["repeats"].description)),
         )
 
 

@@ -551,6 +551,7 @@ class TestMistakes:
         assert {"maximum": 4} == mistake(client, {**COUNTER, "repeats": 5})["allowed"]
         schema = client.app.openapi()["components"]["schemas"]["ExperimentRequest"]["properties"]
         assert 4 == schema["repeats"]["maximum"]
+        assert "3 cells" in schema["vary"]["description"]
         limits = client.get("/v1/capacity").json()["limits"]
         assert (3, 4) == (limits["max_cells"], limits["max_repeats"])
 
