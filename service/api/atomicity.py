@@ -8,7 +8,6 @@ import asyncio
 import hashlib
 import typing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -118,16 +117,8 @@ def make_router(catalog: Catalog, intake: Intake, executor: JobExecutor) -> APIR
         return jobs
 
     def _job(place: _Place) -> Job:
-        body = {"scenario": _SCENARIO, "operation": place.operation, "python": place.interpreter.selector}
-        request = intake.validate(body)
-        return Job(
-            id=intake.new_id(),
-            scenario=_SCENARIO,
-            lane=scenario.lane(request),
-            request=intake.requests.dump(request),
-            created_at=datetime.now(UTC),
-            label=_SCENARIO,
-        )
+        asked = {"scenario": _SCENARIO, "operation": place.operation, "python": place.interpreter.selector}
+        return intake.job(intake.validate({**asked, "label": _SCENARIO}))
 
     def _idempotency(place: _Place) -> Idempotency:
         return Idempotency(place.key(scenario.digest), fingerprint="")

@@ -62,7 +62,7 @@ class ListQuery(BaseModel):
 
 
 class Intake:
-    """Turns valid requests into submitted jobs; `/v1/jobs` and `/v1/try` share it."""
+    """Turns valid requests into jobs and submits them; `/v1/jobs`, `/v1/try` and `/v1/atomicity` share it."""
 
     def __init__(
         self, desk: Desk, catalog: Catalog, requests: RequestUnion, executor: JobExecutor, new_id: Callable[[], str]
@@ -71,7 +71,7 @@ class Intake:
         self.requests = requests
         self._catalog = catalog
         self._executor = executor
-        self.new_id = new_id
+        self._new_id = new_id
 
     def validate(self, body: Any, source: str = "body") -> Any:
         """Return the request that a body holds.
@@ -88,6 +88,18 @@ class Intake:
             found = [{**error, "loc": (source, *error["loc"])} for error in exc.errors()]
             raise RequestValidationError(found, body=body) from exc
 
+    def job(self, request: Any, rerun_of: str | None = None) -> Job:
+        """Return a valid request as a new job, every default filled in."""
+        return Job(
+            id=self._new_id(),
+            scenario=request.scenario,
+            lane=self._catalog.get(request.scenario).lane(request),
+            request=self.requests.dump(request),
+            created_at=datetime.now(UTC),
+            label=request.label,
+            rerun_of=rerun_of,
+        )
+
     async def submit(
         self, request: Any, prefer: str | None, rerun_of: str | None = None, key: str | None = None
     ) -> Response:
@@ -100,17 +112,8 @@ class Intake:
         wait = self.desk.wait(prefer)
         if request.python is not None or request.gil is not None:
             await self.desk.blocking(self._executor.choose, request.python, request.gil)
-        values = self.requests.dump(request)
-        job = Job(
-            id=self.new_id(),
-            scenario=request.scenario,
-            lane=self._catalog.get(request.scenario).lane(request),
-            request=values,
-            created_at=datetime.now(UTC),
-            label=request.label,
-            rerun_of=rerun_of,
-        )
-        idempotency = None if key is None else Idempotency(key, _fingerprint(values, rerun_of))
+        job = self.job(request, rerun_of)
+        idempotency = None if key is None else Idempotency(key, _fingerprint(job.request, rerun_of))
         ticket = self.desk.runner.submit(job, idempotency, waits=bool(wait.seconds))
         return await self._answer(ticket, wait)
 
