@@ -21,6 +21,7 @@ from service import __version__, catalog
 from service.api import (
     atomicity,
     describe,
+    events,
     experiments,
     jobs,
     laboratory,
@@ -32,7 +33,7 @@ from service.api import (
 )
 from service.api.answers import Desk
 from service.api.requests import RequestLimits, RequestUnion
-from service.executors.base import JobExecutor
+from service.executors.base import JobExecutor, Kept
 from service.executors.interpreters import Interpreters
 from service.executors.local import LocalExecutor, LocalLimits
 from service.experimenter import Experimenter
@@ -95,6 +96,7 @@ def create_app(
     problems.install(app, requests)
     try_limits = {"threads": settings.try_max_threads}
     app.include_router(jobs.make_router(intake))
+    app.include_router(events.make_router(desk, settings.watcher_patience_s))
     app.include_router(atomicity.make_router(found, intake, executor))
     app.include_router(experiments.make_router(desk, bench, experimenter))
     app.include_router(scenarios.make_router(found, intake, settings.try_timeout_s, try_limits))
@@ -137,7 +139,7 @@ def _runner_limits(settings: Settings) -> RunnerLimits:
         cpu_slots=settings.cpu_slots,
         wait_slots=settings.wait_slots,
         max_queued=settings.max_queued,
-        max_output_bytes=settings.max_output_bytes,
+        kept=Kept(output_bytes=settings.max_output_bytes, events=settings.max_events),
         retry_after_s=settings.retry_after_s,
     )
 

@@ -27,7 +27,7 @@ from service.api.requests import RequestLimits, RequestUnion
 from service.app import create_app, local_executor
 from service.catalog import Scenario
 from service.errors import ThreadlabError
-from service.executors.base import Cancel, Order
+from service.executors.base import Cancel, Kept, Order
 from service.jobs import JobState, Report
 from service.settings import Settings
 
@@ -174,10 +174,11 @@ def _run(scenario: Scenario, given: dict[str, Any]) -> None:
         raise _failed(
             "\n".join(f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in exc.errors())
         ) from exc
-    order = Order.of("job_run", scenario, values, settings.max_output_bytes)
+    kept = Kept(output_bytes=settings.max_output_bytes, events=settings.max_events)
+    order = Order.of("job_run", scenario, values, kept)
     executor = local_executor(found, settings)
     try:
-        report = executor.run(order, Cancel())
+        report = executor.run(order, lambda _: None, Cancel())
     except ThreadlabError as exc:
         raise _failed(str(exc)) from exc
     finally:

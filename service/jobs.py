@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import Any, Literal, TypedDict
 
 from service import errors
-from service.events import ActiveThreads, ThreadRow
+from service.events import ActiveThreads, Gil, ThreadRow, Tracing
 
 __all__ = [
     "FINAL",
@@ -157,6 +157,8 @@ class Result(TypedDict):
     output_dropped: int | None
     process: ProcessEnd
     warnings: list[str]
+    gil: Gil | None  # null where the interpreter did not say whether it has one
+    trace: Tracing
     autopsy: Autopsy | None  # null for a job that ended by itself, or had no time to tell
 
 

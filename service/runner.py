@@ -8,6 +8,7 @@
     start: what the store holds unfinished goes the same way again, at most three attempts (a first start less than
            50 ms before a kill may not be among them)
     close: running jobs end within the grace, the rest goes back to the queue
+    meanwhile: what a run tells goes into the job's feed, for whoever watches, and to disk with the move that ends it
 
 Who uses it: `api`, through futures that may be awaited from an event loop; `app` starts and closes it. Nothing here
 knows of HTTP. Nobody is told that a job ended before that is on disk, so what was told never changes.
@@ -25,15 +26,20 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from service import errors
+from service import errors, story
 from service.catalog import Catalog
-from service.executors.base import Cancel, JobExecutor, Order
+from service.events import EventLog
+from service.executors.base import Cancel, JobExecutor, Kept, Order
+from service.hub import Feed
 from service.jobs import MAX_ATTEMPTS, Failure, Job, JobState, Lane, Report
 from service.stores.base import Added, Idempotency, JobStore
 
 __all__ = ["LaneCount", "Runner", "RunnerLimits", "Ticket"]
 
 _log = logging.getLogger(__name__)
+
+_STOPPED = "The service is being stopped."
+_NOT_RUN = "It could not be run this time; the service's log says why."
 
 _COUNTED_S = 2.0  # how long a job taken up again waits for its attempt to be on disk: a commit takes milliseconds
 
@@ -46,14 +52,14 @@ class RunnerLimits:
         cpu_slots: jobs that compute; more than one disturb each other's timings.
         wait_slots: jobs that sleep or do I/O.
         max_queued: jobs that wait, over both lanes.
-        max_output_bytes: printed text kept of one job.
+        kept: how much is kept of what one job tells.
         retry_after_s: what a refused client is told.
     """
 
     cpu_slots: int
     wait_slots: int
     max_queued: int
-    max_output_bytes: int
+    kept: Kept
     retry_after_s: int
 
 
@@ -85,6 +91,7 @@ class _Entry:
 
     job: Job  # guarded by Runner._lock
     settled: Future[Job]
+    feed: Feed
     cancel: Cancel = field(default_factory=Cancel)
     put_back: bool = False  # guarded by Runner._lock
     taken_up: bool = False  # whether an earlier service accepted it
@@ -138,19 +145,21 @@ class Runner:
 
     def _take_up(self, job: Job) -> None:
         """Queue again a job that an earlier service accepted and did not finish."""
+        feed = Feed(self._store.life)
         if job.status is JobState.RUNNING:
             if job.attempt >= MAX_ATTEMPTS:
                 text = f"The service ended during each of {job.attempt} attempts to run it."
                 lost = job.end_without_run(
                     JobState.LOST, self._clock(), Failure(type="AttemptsUsedUp", message=text, traceback=None)
                 )
-                self._store.move(JobState.RUNNING, lost)
+                self._store.move(JobState.RUNNING, lost, EventLog(self._store.life, []))
                 _log.error("job lost", extra={"job": job.id, "reason": text})
                 return
-            back = job.put_back()
-            self._store.move(JobState.RUNNING, back)
-            job = back
-        entry = _Entry(job, _promise(), taken_up=True)
+            reason = f"The service ended during attempt {job.attempt}."
+            job = job.put_back()
+            feed.tell([story.returned(job, self._clock(), reason)])
+            self._store.move(JobState.RUNNING, job, feed.log())
+        entry = _Entry(job, _promise(), feed, taken_up=True)
         with self._lock:
             self._entries[job.id] = entry
             self._queued[job.lane] += 1
@@ -170,7 +179,7 @@ class Runner:
             QueueFull: as many jobs wait as may.
             ShuttingDown: the service is ending.
         """
-        entry = _Entry(job, _promise())
+        entry = _Entry(job, _promise(), Feed(self._store.life))
         with self._lock:
             if self._closing:
                 raise errors.ShuttingDown
@@ -204,6 +213,7 @@ class Runner:
             if entry.job.status is JobState.QUEUED:  # nobody has cancelled it or taken it up in the meantime
                 self._queued[entry.job.lane] -= 1
                 entry.job = entry.job.end_without_run(JobState.LOST, self._clock())
+        entry.feed.close()
 
     def _follow(self, entry: _Entry, first: Job) -> None:
         """Tell the waiters of a repeated request what becomes of the first."""
@@ -227,7 +237,8 @@ class Runner:
             self._queued[job.lane] -= 1
             self._running[job.lane] += 1
         self._write_start(job, entry.taken_up)
-        report = self._run(job, entry.cancel)
+        entry.feed.tell([story.running(job)])
+        report = self._run(job, entry)
         with self._lock:
             self._running[job.lane] -= 1
             stopped = entry.put_back and (report is None or report.status is JobState.CANCELLED)
@@ -246,12 +257,12 @@ class Runner:
         if taken_up:
             wait_for([written], _COUNTED_S)
 
-    def _run(self, job: Job, cancel: Cancel) -> Report | None:
+    def _run(self, job: Job, entry: _Entry) -> Report | None:
         """Return what the run showed, or None if it may be tried again."""
         try:
             scenario = self._catalog.get(job.scenario)
-            order = Order.of(job.id, scenario, job.request, self._limits.max_output_bytes)
-            return self._executor.run(order, cancel)
+            order = Order.of(job.id, scenario, job.request, self._limits.kept)
+            return self._executor.run(order, entry.feed.tell, entry.cancel)
         except errors.InterpreterNotFound as exc:  # it was here when the job was accepted
             return _failed("InterpreterNotFound", str(exc))
         except errors.ExecutorError:
@@ -278,8 +289,10 @@ class Runner:
             back = entry.job = entry.job.put_back()
             self._queued[back.lane] += 1
             closing = self._closing
-        self._store.move(JobState.RUNNING, back)
+            entry.feed.tell([story.returned(back, self._clock(), _STOPPED if closing else _NOT_RUN)])
+            self._store.move(JobState.RUNNING, back, entry.feed.log())  # here: before any move that a cancel makes
         if closing:
+            entry.feed.close()
             _refuse(entry.settled, errors.ShuttingDown())
         else:
             self._schedule(entry)
@@ -289,19 +302,22 @@ class Runner:
         with self._lock:
             before = entry.job.status
             entry.job = job
-        self._store.move(before, job).add_done_callback(lambda moved: self._settled(entry, moved))
+        moved = self._store.move(before, job, entry.feed.log())
+        moved.add_done_callback(lambda done: self._settled(entry, done))
 
     def _settled(self, entry: _Entry, moved: Future[None]) -> None:
-        """Runs on the store's thread."""
+        """Runs on the store's thread. The feed ends last: who no longer finds it finds the job in the store."""
         job = entry.job
         with self._lock:
             self._entries.pop(job.id, None)
         refusal = moved.exception()
         if refusal is not None:
             _log.error("the end of a job could not be written", extra={"job": job.id, "reason": str(refusal)})
+            entry.feed.close()
             _refuse(entry.settled, refusal)
             return
         _log.info("job ended", extra=_summary(job))
+        entry.feed.close(story.ended(job))
         _tell(entry.settled, job)
 
     def watch(self, job_id: str) -> Future[Job] | None:
@@ -309,6 +325,12 @@ class Runner:
         with self._lock:
             entry = self._entries.get(job_id)
         return None if entry is None else entry.settled
+
+    def feed(self, job_id: str) -> Feed | None:
+        """Return what a job has told so far, or None if it is not on its way here."""
+        with self._lock:
+            entry = self._entries.get(job_id)
+        return None if entry is None else entry.feed
 
     def peek(self, job_id: str) -> Job | None:
         """Return a job that is on its way, as it is now, without asking the store."""
@@ -330,7 +352,7 @@ class Runner:
             if waiting:
                 cancelled = entry.job.end_without_run(JobState.CANCELLED, self._clock())
                 self._queued[cancelled.lane] -= 1
-                moved = self._store.move(JobState.QUEUED, cancelled)
+                moved = self._store.move(JobState.QUEUED, cancelled, entry.feed.log())
                 entry.job = cancelled
         if waiting:
             moved.add_done_callback(lambda done: self._settled(entry, done))
@@ -356,6 +378,7 @@ class Runner:
             running = [entry for entry in self._entries.values() if entry.job.status is JobState.RUNNING]
             waiting = [entry for entry in self._entries.values() if entry.job.status is JobState.QUEUED]
         for entry in waiting:
+            entry.feed.close()
             _refuse(entry.settled, errors.ShuttingDown())
         wait_for([entry.settled for entry in running], grace_s)
         with self._lock:

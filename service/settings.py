@@ -85,6 +85,14 @@ class Settings(BaseSettings):
     max_output_bytes: int = Field(1 * _MIB, ge=0)
     """Printed text kept of one job; what comes after it is counted as dropped. Default: 20,000 lines, roughly."""
 
+    max_events: int = Field(20_000, ge=0)
+    """Events kept of one job besides the starts and ends of its threads (waits for locks, notes, progress); what comes
+    after them is counted as dropped. Default: 2 MB of JSON, far more than a picture can show."""
+
+    watcher_patience_s: float = Field(10.0, gt=0)
+    """Seconds that whoever watches a job's events may take to read what was sent; then the connection is ended.
+    Default: a slow link catches up in that time, a stopped reader does not keep its place for ever."""
+
     retry_after_s: int = Field(1, ge=1)
     """What `Retry-After` says of an unfinished job or a full queue, in seconds. Default: the smallest there is."""
 

@@ -15,11 +15,12 @@ import pytest
 
 from service import catalog as catalogs
 from service.catalog import Catalog
-from service.executors.base import Cancel, Order
+from service.events import Trace
+from service.executors.base import Cancel, Kept, Order, Sink
 from service.executors.interpreters import Interpreters
 from service.executors.local import LocalExecutor, LocalLimits
 from service.jobs import Report
-from tests.support import interpreters, wait_until
+from tests.support import SILENT, interpreters, wait_until
 
 LIMITS = LocalLimits(
     startup_timeout_s=20.0,
@@ -66,11 +67,20 @@ def executors(catalog: Catalog) -> Iterator[Callable[[str], LocalExecutor]]:
 def run_scenario(catalog: Catalog, executors: Callable[[str], LocalExecutor]) -> Callable[..., Report]:
     """Run a scenario in a child, with some parameters set and the others at their defaults."""
 
-    def run(name: str, /, python: str = sys.executable, timeout_s: float = 60.0, **params: Any) -> Report:
+    def run(
+        name: str,
+        /,
+        python: str = sys.executable,
+        timeout_s: float = 60.0,
+        trace: Trace = "threads",
+        sink: Sink = SILENT,
+        **params: Any,
+    ) -> Report:
         scenario = catalog.get(name)
         given = dataclasses.asdict(scenario.params_type(**params))
-        order = Order(f"job_{name}", name, scenario.digest, scenario.source, given, timeout_s, 1_000_000)
-        return executors(python).run(order, Cancel())
+        kept = Kept(output_bytes=1_000_000, events=20_000)
+        order = Order(f"job_{name}", name, scenario.digest, scenario.source, given, timeout_s, kept, trace)
+        return executors(python).run(order, sink, Cancel())
 
     return run
 

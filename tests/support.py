@@ -10,12 +10,17 @@ from collections.abc import Callable
 
 import pytest
 
+from service.events import JobEvent
 from service.executors.base import Interpreter
 from service.executors.interpreters import Interpreters
 
-__all__ = ["CI", "interpreters", "need", "wait_until"]
+__all__ = ["CI", "SILENT", "interpreters", "need", "wait_until"]
 
 CI = bool(os.environ.get("CI"))
+
+
+def SILENT(_: list[JobEvent]) -> None:  # noqa: N802  it is a constant: a sink for who does not listen
+    """Take in events and forget them."""
 
 
 def wait_until(predicate: Callable[[], object], timeout_s: float = 20.0) -> None:

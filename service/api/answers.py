@@ -16,8 +16,11 @@ from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
+from service import story
 from service.api.schemas import job_view
 from service.errors import ShuttingDown
+from service.events import JobEvent
+from service.hub import Feed
 from service.jobs import Job
 from service.runner import Runner
 from service.stores.base import Store
@@ -102,6 +105,29 @@ class Desk:
         """
         known = self.runner.peek(job_id)
         return await self.blocking(self.store.get, job_id) if known is None else known
+
+    async def story(self, job_id: str) -> tuple[list[JobEvent], Job]:
+        """Return what a job has told so far, and the job.
+
+        Raises:
+            JobNotFound: there is none.
+        """
+        before, feed, job = await self.following(job_id)
+        return before + list(feed.events if feed is not None else ()), job
+
+    async def following(self, job_id: str) -> tuple[list[JobEvent], Feed | None, Job]:
+        """Return what a job told before, the feed of what it goes on to tell if it is on its way here, and the job.
+
+        Raises:
+            JobNotFound: there is none.
+        """
+        feed = self.runner.feed(job_id)  # first: a job that leaves while the store is read is found there
+        job = await self.job(job_id)
+        logs = await self.blocking(self.store.logs, job_id)
+        if feed is None:
+            return story.whole(job, logs), None, job
+        earlier = [event for log in logs if log.epoch != feed.epoch for event in log.events]
+        return [story.queued(job), *earlier], feed, job
 
     async def blocking(self, call: Callable[..., T], *args: Any) -> T:
         """Return what a blocking call returns, made on a thread."""

@@ -27,7 +27,7 @@ from service.jobs import Job, JobState
 from service.runner import Ticket
 from service.stores.base import Idempotency, JobQuery
 
-__all__ = ["IdempotencyKey", "Intake", "Prefer", "make_router", "read_cursor", "write_cursor"]
+__all__ = ["IdempotencyKey", "Intake", "JobId", "Prefer", "make_router", "read_cursor", "write_cursor"]
 
 _ID = re.compile(r"(job|exp)_[0-9a-hjkmnp-tv-z]{26}")
 

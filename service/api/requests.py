@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Union
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from service.catalog import Catalog, Scenario
+from service.events import Trace
 
 __all__ = ["RequestLimits", "RequestUnion"]
 
@@ -131,10 +132,15 @@ def _options(limits: RequestLimits) -> list[tuple[str, Any, Any]]:
         "`3.13.0`, with a `t` for a free-threaded build, or `3.x` for the newest; null is the service's own.",
     }
     gil = {"description": "Switches the GIL of a free-threaded build; null leaves it as the build has it."}
+    trace = {
+        "description": "What is recorded of its threads: `threads` when they start and end; `locks` also each wait, "
+        "acquire and release of the scenario's locks, at a cost that the answer tells; `off` nothing."
+    }
     return [
         ("python", str | None, field(default=None, metadata=python)),
         ("gil", Literal["on", "off"] | None, field(default=None, metadata=gil)),
         ("timeout_s", float, field(default=min(limits.default_timeout_s, limits.max_timeout_s), metadata=timeout)),
+        ("trace", Trace, field(default="threads", metadata=trace)),
         ("label", str | None, field(default=None, metadata=label)),
     ]
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from service.events import Basis, EventType, Trace
 from service.experiments import Analysis, Better
 from service.experiments.experiment import Experiment, ExperimentState
 from service.jobs import Grade, Job, JobState, Lane
@@ -16,6 +17,7 @@ from service.jobs import Grade, Job, JobState, Lane
 __all__ = [
     "Atomicity",
     "Capacity",
+    "EventPage",
     "ExperimentList",
     "ExperimentView",
     "Health",
@@ -66,6 +68,8 @@ class ThreadView(_Answer):
     """One thread, as it measured itself."""
 
     name: str
+    number: int | None = None
+    """Its own in this job; the main thread, which is not listed, is 0."""
     daemon: bool
     ident: int
     """`threading.get_ident()`; may be used again after the thread's end."""
@@ -76,6 +80,15 @@ class ThreadView(_Answer):
     ended_s: float | None
     """Seconds after the scenario began; null if it was still running when last heard of."""
     cpu_s: float | None
+    core_wait_s: float | None = None
+    """Ready to run, but without a core, from the moment it was made (Linux)."""
+    gil_wait_s: float | None = None
+    """Ready to run, but without the GIL: at most this. Short waits for locks are in it, unless locks were traced."""
+    lock_wait_s: float | None = None
+    """Waiting for locks, as the next two with `trace: locks` only."""
+    lock_acquires: int | None = None
+    lock_waits: int | None = None
+    """How often it had to wait for one."""
     voluntary_switches: int | None
     """Context switches because it waited (Linux)."""
     involuntary_switches: int | None
@@ -152,6 +165,31 @@ class AutopsyView(_Answer):
     """The threads that waited for each other, of the locks that have a name; null if none did."""
 
 
+class GilView(_Answer):
+    """How much the global interpreter lock was in the way."""
+
+    enabled: bool
+    contention: float | None
+    """Of the time in which threads ran or could have run, the share that they waited for the GIL, 0 to 1: an upper
+    bound, as `gil_wait_s` is; the main thread is left out."""
+    method: Literal["accounting"]
+    """`accounting`: from what the system counted of each thread."""
+    basis: dict[str, Basis | None]
+    """How the threads' `cpu_s`, `core_wait_s`, `lock_wait_s` and `gil_wait_s` were found; null where they were not."""
+
+
+class TracingView(_Answer):
+    """What was recorded, and what that cost."""
+
+    mode: Trace
+    events: int
+    """Kept, starts and ends of threads included."""
+    dropped: int | None
+    """Events beyond the limit."""
+    cost_s: float | None
+    """CPU time that tracing locks took, estimated; null where none were traced."""
+
+
 class ResultView(_Answer):
     """What the run showed. What was not measured is null, never 0."""
 
@@ -171,6 +209,8 @@ class ResultView(_Answer):
     """Lines beyond the limit on output."""
     process: ProcessView
     warnings: list[str]
+    gil: GilView | None = None
+    trace: TracingView | None = None
     autopsy: AutopsyView | None
     """Null for a job that ended by itself, and for one that had no time to tell before it was killed."""
 
@@ -225,8 +265,24 @@ class _JobHead(_Answer):
     finished_at: datetime | None
 
 
+class JobLinks(_Answer):
+    """Where more of it is."""
+
+    self: str
+    events: str
+    output: str
+    trace: str
+    """For Perfetto and `chrome://tracing`."""
+    timeline: str
+    """A picture."""
+    page: str
+    """For people."""
+
+
 class JobView(_JobHead):
     """A job and what became of it."""
+
+    links: JobLinks
 
     python: PythonView | None
     machine: MachineView | None
@@ -247,6 +303,33 @@ class JobList(_Answer):
     jobs: list[JobListItem]
     next_cursor: str | None
     """Give this as `cursor` for the page of older jobs; null on the last one."""
+
+
+class EventView(BaseModel):
+    """One event; which fields it has besides depends on its type.
+
+    - `state`: `at`, `status`, `attempt`, `reason`; the last one also `outcome`, `grade`, `meaning`.
+    - `started`: `at_s`, `active_threads`; the scenario begins, and `at_s` counts from here.
+    - `start`: `daemon`, `ident`, `native_id`, `active_threads`. `end`: `cpu_s`.
+    - `wait`, `acquire`, `release`, `give_up`: `lock`; with `trace: locks`.
+    - `note`: `text`. `progress`: `done`, `of`. `output`: `line`.
+
+    All but the first two have `at_s`, `thread` and `number`, the thread's own number in its job; 0 is the main thread.
+    """
+
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
+
+    id: str
+    """Grows with each event and is never used again."""
+    type: EventType
+
+
+class EventPage(_Answer):
+    """Events, in the order in which they were told."""
+
+    events: list[EventView]
+    next_cursor: str | None
+    """Give this as `cursor` for what comes after; null if nothing will."""
 
 
 class ExampleView(_Answer):
@@ -647,9 +730,10 @@ class Problem(BaseModel):
 
 def job_view(job: Job) -> dict[str, Any]:
     """Return a job in the shape of `JobView`, ready for JSON."""
-    result = job.result and {"autopsy": None, **job.result}  # older results have none
+    result = job.result and {"autopsy": None, "gil": None, "trace": None, **job.result}  # older results have none
     return {
         "id": job.id,
+        "links": _links(job.id),
         "status": job.status.value,
         "scenario": job.scenario,
         "label": job.label,
@@ -667,10 +751,22 @@ def job_view(job: Job) -> dict[str, Any]:
     }
 
 
+def _links(job_id: str) -> dict[str, str]:
+    path = f"/v1/jobs/{job_id}"
+    return {
+        "self": path,
+        "events": f"{path}/events",
+        "output": f"{path}/output",
+        "trace": f"{path}/trace.json",
+        "timeline": f"{path}/timeline.svg",
+        "page": f"/?job={job_id}",
+    }
+
+
 def job_list_item(job: Job) -> dict[str, Any]:
     """Return a job in the shape of `JobListItem`, ready for JSON."""
     view = job_view(job)
-    for name in ("python", "machine", "result", "error"):
+    for name in ("links", "python", "machine", "result", "error"):
         del view[name]
     view["outcome"] = job.result["outcome"] if job.result else None
     view["grade"] = job.result["grade"] if job.result else None

@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, cast
 
 from service.child.locks import Watch, WatchedLock, WatchedRLock
 from service.child.recorder import Recorder
+from service.child.traced import TracedLock, TracedRLock
 
 __all__ = ["Cancelled", "Lab"]
 
@@ -50,6 +51,7 @@ class Lab:
         self.warnings: List[str] = []
         self.endings: List[Callable[[], Dict[str, Any]]] = []
         self.watch = Watch()
+        self._nameless = {"Lock": 0, "RLock": 0}  # so many traced locks without a name of their own
 
     def Thread(  # noqa: N802  the name of the class that it makes
         self,
@@ -61,6 +63,8 @@ class Lab:
         daemon: Optional[bool] = None,
     ) -> threading.Thread:
         """Return a new thread, not started; the arguments are those of `threading.Thread`."""
+        if self._recorder.trace == "off":
+            return threading.Thread(target=target, args=args, kwargs=kwargs, name=name, daemon=daemon)
         return RecordedThread(self._recorder, target=target, args=args, kwargs=kwargs, name=name, daemon=daemon)
 
     def Lock(self, name: Optional[str] = None) -> threading.Lock:  # noqa: N802  the name of what it makes
@@ -70,12 +74,22 @@ class Lab:
             name: None for a `threading.Lock` as plain as the interpreter makes it. A lock with a name does the same and
                 is watched: who holds it and who waits for it is told when the job gets stuck, and a deadlock is ended
                 when it is there, not at the deadline. It costs more; `locks.WatchedLock` says how much.
+
+        With `trace: locks` every lock is watched, and what threads do with it is recorded.
         """
+        if self._recorder.trace == "locks":
+            return cast("threading.Lock", TracedLock(self.watch, name or self._name("Lock"), self._recorder))
         return threading.Lock() if name is None else cast("threading.Lock", WatchedLock(self.watch, name))
 
     def RLock(self, name: Optional[str] = None) -> threading.RLock:  # noqa: N802  as above
         """Return a new lock that its holder may take again; with a name it is watched, as in `Lock`."""
+        if self._recorder.trace == "locks":
+            return cast("threading.RLock", TracedRLock(self.watch, name or self._name("RLock"), self._recorder))
         return threading.RLock() if name is None else cast("threading.RLock", WatchedRLock(self.watch, name))
+
+    def _name(self, kind: str) -> str:
+        self._nameless[kind] += 1
+        return f"{kind}-{self._nameless[kind]}"
 
     @property
     def cancelled(self) -> bool:
@@ -98,6 +112,14 @@ class Lab:
     def time_passed(self) -> float:
         """Seconds since the scenario began."""
         return self._recorder.now_ns() / 1e9
+
+    def note(self, text: str) -> None:
+        """Mark this moment of the calling thread in the job's events, with a sentence of at most 500 characters."""
+        self._recorder.note(text)
+
+    def progress(self, done: int, of: int) -> None:
+        """Say in the job's events how far the scenario is; not for inner loops, it counts as an event."""
+        self._recorder.stamp(self._recorder.log(), "progress", [int(done), int(of)])
 
     def warn(self, text: str) -> None:
         """Put a sentence into the answer's `warnings`, once."""

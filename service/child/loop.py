@@ -36,6 +36,7 @@ from service.child import autopsy, cage, pools, wire
 from service.child.lab import Cancelled, Lab
 from service.child.locks import Knots
 from service.child.recorder import Recorder, Stream
+from service.child.traced import pair_cost_ns
 
 __all__ = ["Job", "load", "rehearse"]
 
@@ -104,7 +105,7 @@ class Job:
     def __init__(self, order: wire.Frame, preloaded: Optional[ModuleType]) -> None:
         self._order = order
         self._module = preloaded
-        self._recorder = Recorder(order["max_output_bytes"])
+        self._recorder = Recorder(order["max_output_bytes"], order["max_events"], order["trace"])
         self._lab = Lab(self._recorder, order["timeout_s"])
         self._streams = Stream(self._recorder, 1), Stream(self._recorder, 2)
         self._shipping = _thread.allocate_lock()  # held from a drain to the end of its send, so that nothing overtakes
@@ -196,8 +197,15 @@ class Job:
             "type": "bye",
             "warnings": self._lab.warnings,
             "dropped": self._recorder.dropped,
+            "events_dropped": self._recorder.left_out,
+            "trace_cost_ns": self._trace_cost_ns(),
         }
         return wire.encode(bye if self._ending is None else {**bye, "ending": self._ending})
+
+    def _trace_cost_ns(self) -> Optional[int]:
+        """About how much CPU time the tracing of locks took, over all threads; None where none was traced."""
+        pairs = self._recorder.lock_acquires
+        return int(pairs * pair_cost_ns()) if pairs else 0 if self._recorder.trace == "locks" else None
 
     def _leave_to_itself(self) -> None:
         """In a process that the scenario forks: what it prints is collected as C's output is; the link is not its."""
@@ -273,7 +281,7 @@ def rehearse() -> None:
     """
     module = ModuleType("rehearsal")
     module.run = _rehearsal  # type: ignore[attr-defined]
-    order = {"max_output_bytes": 1_000, "timeout_s": 1.0, "params": {}}
+    order = {"max_output_bytes": 1_000, "max_events": 1_000, "trace": "threads", "timeout_s": 1.0, "params": {}}
     for _ in range(_REHEARSALS):
         job = Job(order, module)
         job._params, job._outcomes = None, {"done": ("acceptable", "")}

@@ -20,8 +20,8 @@ _recorders: List[Recorder] = []  # the job's, in its child; none in the fork ser
 
 
 def record(recorder: Recorder) -> None:
-    """Let pools leave their stamps with this recorder."""
-    _recorders[:] = [recorder]
+    """Let pools leave their stamps with this recorder, if it is there for threads."""
+    _recorders[:] = [recorder] if recorder.trace != "off" else []
 
 
 def install() -> None:

@@ -24,21 +24,42 @@ __all__ = ["Recorder", "Stream", "ThreadLog"]
 
 _MAX_LINE = 16_384  # characters: a longer line without an end is cut here, so that nothing grows without bound
 _READ_BYTES = 65_536  # one read of what C code printed
+_KIND = 3  # where an event has its kind
 _NATIVE = 1  # in a child, the file that collects what is written to 1 and 2
 _MAX_READS = 64  # reads in one drain (4 MiB): the shipper has other things to do, too
-_MAX_PENDING = 50_000  # prints of one thread that wait for a drain: more than that and they come too fast to keep
+_MAX_PENDING = 50_000  # facts of one thread that wait for a drain: more than that and they come too fast to keep
+_MAX_NOTE = 500  # characters, chosen: a sentence, not a document
 
 _RUSAGE_THREAD: Optional[int] = getattr(resource, "RUSAGE_THREAD", None)  # Linux only
+_SCHEDSTAT = "/proc/thread-self/schedstat"  # Linux: ns on a core, ns runnable without one, times on a core
 
 
 class ThreadLog:
     """One thread's own list of stamped facts. Only its thread appends; only the drain cuts."""
 
-    __slots__ = ("dropped", "facts", "line", "line_ns", "name")
+    __slots__ = (
+        "dropped",
+        "facts",
+        "left_out",
+        "line",
+        "line_ns",
+        "lock_acquires",
+        "lock_wait_ns",
+        "lock_waits",
+        "main",
+        "name",
+        "number",
+    )
 
-    def __init__(self, name: Optional[str]) -> None:
+    def __init__(self, name: Optional[str], main: bool = False) -> None:
         self.name = name
+        self.main = main
+        self.number: Optional[int] = None  # unique in its job, 0 for the main thread; guarded by Recorder._draining
         self.dropped = 0  # lines that the thread itself threw away
+        self.left_out = 0  # other facts that it threw away
+        self.lock_acquires = 0  # of traced locks, as the next two
+        self.lock_waits = 0
+        self.lock_wait_ns = 0
         self.facts: List[Tuple[int, str, Any]] = []
         self.line = ""  # guarded by Recorder._draining
         self.line_ns = 0  # guarded by Recorder._draining
@@ -49,10 +70,17 @@ class Recorder:
 
     Args:
         max_output_bytes: how much printed text is kept; of the rest only the lines are counted.
+        max_events: how many events are kept besides the starts and ends of threads; the rest is only counted.
+        trace: `threads` to stamp their starts and ends, `locks` to stamp what they do with locks as well, or `off`.
     """
 
-    def __init__(self, max_output_bytes: int) -> None:
+    def __init__(self, max_output_bytes: int, max_events: int = 0, trace: str = "threads") -> None:
+        self.trace = trace
         self._room = max_output_bytes
+        self._event_room = max_events  # guarded by _draining
+        self._no_more = max_events <= 0  # events: set once, by anybody, as `_full` for lines
+        self._left_out = 0  # events that a drain threw away; guarded by _draining
+        self._numbers = 0  # threads that have one; guarded by _draining
         self._full = False  # set once, by anybody: what comes later is only counted, so that nothing kept has holes
         self._dropped = 0  # guarded by _draining
         self._logs: List[ThreadLog] = []
@@ -92,14 +120,42 @@ class Recorder:
 
     def close(self, log: ThreadLog) -> None:
         """Stamp the end of the calling thread."""
-        log.facts.append((time.perf_counter_ns(), "end", {"ident": _thread.get_ident(), "usage": _usage()}))
+        facts = {
+            "ident": _thread.get_ident(),
+            "usage": _usage(),
+            "locks": [log.lock_acquires, log.lock_waits, log.lock_wait_ns] if self.trace == "locks" else None,
+        }
+        at_ns = time.perf_counter_ns()
+        facts["core_wait_ns"] = _core_wait_ns()  # last: it may give up the GIL
+        log.facts.append((at_ns, "end", facts))
+
+    def log(self) -> ThreadLog:
+        """Return the calling thread's log; a thread that did not come from the lab gets one now."""
+        try:
+            log: ThreadLog = self._own.log
+        except AttributeError:
+            log = self._adopt()
+        return log
+
+    def stamp(self, log: ThreadLog, kind: str, fact: Any, at_ns: Optional[int] = None) -> None:
+        """Keep an event of the calling thread, whose log this is.
+
+        Args:
+            at_ns: when it happened, by `perf_counter_ns`; None is now.
+        """
+        if self._no_more or len(log.facts) > _MAX_PENDING:
+            self._no_more = True
+            log.left_out += 1
+        else:
+            log.facts.append((time.perf_counter_ns() if at_ns is None else at_ns, kind, fact))
+
+    def note(self, text: str) -> None:
+        """Keep a remark of the calling thread."""
+        self.stamp(self.log(), "note", str(text)[:_MAX_NOTE])
 
     def write(self, text: str) -> None:
         """Keep what the calling thread prints."""
-        try:
-            log = self._own.log
-        except AttributeError:
-            log = self._adopt()
+        log = self.log()
         if self._full or len(log.facts) > _MAX_PENDING:
             self._full = True
             log.dropped += text.count("\n")
@@ -108,8 +164,9 @@ class Recorder:
 
     def _adopt(self) -> ThreadLog:
         """A log for a thread that did not come from the lab: the main thread, or one of a library's."""
+        ident = _thread.get_ident()
         known = {thread.ident: thread.name for thread in threading.enumerate()}
-        log = self._own.log = ThreadLog(known.get(_thread.get_ident()))
+        log = self._own.log = ThreadLog(known.get(ident), main=ident == threading.main_thread().ident)
         self._logs.append(log)
         return log
 
@@ -120,6 +177,16 @@ class Recorder:
         """How many lines were not kept."""
         return self._dropped + sum(log.dropped for log in list(self._logs))
 
+    @property
+    def left_out(self) -> int:
+        """How many events were not kept."""
+        return self._left_out + sum(log.left_out for log in list(self._logs))
+
+    @property
+    def lock_acquires(self) -> int:
+        """How often traced locks were acquired, over all threads."""
+        return sum(log.lock_acquires for log in list(self._logs))
+
     def drain(self, last: bool = False) -> List[wire.Frame]:
         """Cut what has come since the last drain and return it as frames, oldest first.
 
@@ -127,20 +194,42 @@ class Recorder:
             last: also give up lines that have no end yet.
         """
         with self._draining:
-            events: List[Tuple[int, Optional[str], str, Any]] = []
-            lines: List[Tuple[int, Optional[str], str]] = []
+            events: List[Tuple[Any, ...]] = []
+            lines: List[Tuple[Any, ...]] = []
             for log in list(self._logs):
+                if log.number is None:
+                    self._number(log)
                 self._cut(log, events, lines)
+            events = self._keep(sorted(events, key=_at)) if events else events
             self._read_native(lines)
             if last:
                 for log in [*self._logs, self._native_log]:
                     self._end_line(log, lines)
         frames: List[wire.Frame] = []
         if events:
-            frames.append({"type": "events", "events": sorted(events, key=_at)})
+            frames.append({"type": "events", "events": events})
         if lines:
             frames.append({"type": "output", "lines": sorted(lines, key=_at)})
         return frames
+
+    def _number(self, log: ThreadLog) -> None:
+        """Give a thread its number: here, because on the thread itself it would take a lock."""
+        if not log.main:
+            self._numbers += 1
+        log.number = 0 if log.main else self._numbers
+
+    def _keep(self, events: List[Tuple[Any, ...]]) -> List[Tuple[Any, ...]]:
+        """Return the events without those for which there is no room: the latest of this drain."""
+        kept = []
+        for event in events:
+            if event[_KIND] not in ("start", "end"):
+                if self._event_room <= 0:
+                    self._no_more = True
+                    self._left_out += 1
+                    continue
+                self._event_room -= 1
+            kept.append(event)
+        return kept
 
     def _cut(self, log: ThreadLog, events: List[Any], lines: List[Any]) -> None:
         count = len(log.facts)
@@ -150,7 +239,7 @@ class Recorder:
             if kind == "write":
                 self._take_text(log, stamp - self.zero_ns, fact, lines)
             else:
-                events.append((stamp - self.zero_ns, log.name, kind, fact))
+                events.append((stamp - self.zero_ns, log.name, log.number, kind, fact))
 
     def _take_text(self, log: ThreadLog, at_ns: int, text: str, lines: List[Any]) -> None:
         if not log.line:
@@ -176,7 +265,7 @@ class Recorder:
             self._dropped += 1
             return
         self._room -= size
-        lines.append((log.line_ns, log.name, line))
+        lines.append((log.line_ns, log.name, log.number, line))
 
     def _read_native(self, lines: List[Any]) -> None:
         """Take in what was written to the standard descriptors, past Python's own streams."""
@@ -231,6 +320,21 @@ def _usage() -> Dict[str, Optional[int]]:
         "voluntary_switches": used.ru_nvcsw,
         "involuntary_switches": used.ru_nivcsw,
     }
+
+
+def _core_wait_ns() -> Optional[int]:
+    """How long the calling thread was ready to run but had no core, in ns; None where the system cannot tell.
+
+    Source: Linux, Documentation/scheduler/sched-stats.rst.
+    """
+    try:
+        descriptor = os.open(_SCHEDSTAT, os.O_RDONLY)
+        try:
+            return int(os.read(descriptor, 100).split()[1])
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _at(stamped: Tuple[Any, ...]) -> int:

@@ -8,14 +8,25 @@ Up, on a job's own socket, in this order (a `?` may be absent, a `*` may come an
     ready      protocol                                     the child is up and has read its order
     started    active_threads, stuck?                       the scenario begins; every `_ns` counts from here
                                                             (stuck: the scenario's own grade and meaning for it)
-    events*    events: [[at_ns, thread, kind, facts], ...]  what threads stamped: kinds `start` and `end`
-                                                            (facts hold `ident`, by which an end finds its start)
-    output*    lines: [[at_ns, thread, text], ...]          what was printed; thread is null for output from C
+    events*    events: [[at_ns, thread, number, kind, facts], ...]
+                                                            what threads stamped; see below
+    output*    lines: [[at_ns, thread, number, text], ...]  what was printed; thread and number are null for output
+                                                            from C
     autopsy?   deadlock, threads, threads_left_out, cycle   where every thread stands: a `cancel` came, or nobody can
                                                             run on; after `deadlock: true` nothing follows
     result     outcome, grade, meaning, values, wall_ns, cpu_ns, active_threads, switch_interval_s
     error      error, message, traceback                    instead of `result`: the scenario raised
-    bye        ending?, warnings, dropped                   the interpreter has joined its threads and is about to end
+    bye        ending?, warnings, dropped, events_dropped, trace_cost_ns
+                                                            the interpreter has joined its threads and is about to end
+
+A thread's number is its own in the job: 0 is the main thread. The kinds of events, and their facts:
+
+    start      {daemon, ident, native_id, active_threads, usage}
+    end        {ident, usage, core_wait_ns, locks}          locks: null, or [acquires, waits, wait_ns] of traced ones
+    wait acquire release give_up                            the lock's name; only with `trace: locks`. give_up: a wait
+                                                            with a time limit that was in vain
+    note       a text                                       what the scenario has to say
+    progress   [done, of]
 
 An autopsy may also come after `result` or `error`, but only once. Its `threads` are at most `MOST_THREADS` of
 
@@ -52,7 +63,7 @@ __all__ = [
     "whole",
 ]
 
-PROTOCOL = 2
+PROTOCOL = 3
 
 MOST_THREADS = 64  # in an autopsy, chosen: more than anybody reads, and told in a millisecond or two
 MOST_FRAMES = 50  # of one thread's stack, chosen as well

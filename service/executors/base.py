@@ -14,11 +14,28 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
 from service.catalog import Scenario
+from service.events import JobEvent, Trace
 from service.jobs import Report
 
-__all__ = ["Build", "Cancel", "Gil", "Interpreter", "JobExecutor", "Order"]
+__all__ = ["Build", "Cancel", "Gil", "Interpreter", "JobExecutor", "Kept", "Order", "Sink"]
 
 Gil = Literal["on", "off"]
+
+Sink = Callable[[list[JobEvent]], None]
+"""Takes what a run tells, as it comes and in that order, on the thread that runs the job; must be quick."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How much is kept of one run.
+
+    Attributes:
+        output_bytes: printed text.
+        events: events besides the starts and ends of threads.
+    """
+
+    output_bytes: int
+    events: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +47,8 @@ class Order:
         source: the text of the scenario's file.
         params: the scenario's parameters as JSON values, every default filled in.
         timeout_s: seconds from the start of the scenario to its deadline.
-        max_output_bytes: how much of what is printed is kept.
+        kept: how much of what it tells is kept.
+        trace: what is recorded of its threads.
         python: which interpreter, as `Interpreters` reads it; None is the default one.
         gil: `on` or `off` where the interpreter has the choice; None leaves it its own way.
     """
@@ -41,12 +59,13 @@ class Order:
     source: str
     params: dict[str, Any]
     timeout_s: float
-    max_output_bytes: int
+    kept: Kept
+    trace: Trace = "threads"
     python: str | None = None
     gil: Gil | None = None
 
     @classmethod
-    def of(cls, job_id: str, scenario: Scenario, request: Mapping[str, Any], max_output_bytes: int) -> Order:
+    def of(cls, job_id: str, scenario: Scenario, request: Mapping[str, Any], kept: Kept) -> Order:
         """Return the order for a request of a scenario, every default filled in."""
         return cls(
             job_id=job_id,
@@ -55,8 +74,9 @@ class Order:
             source=scenario.source,
             params={name: request[name] for name in scenario.fields()},
             timeout_s=request["timeout_s"],
-            max_output_bytes=max_output_bytes,
-            python=request.get("python"),  # absent from jobs of before there was a choice
+            kept=kept,
+            trace=request.get("trace", "threads"),  # absent from jobs of before there was a choice, as the next two
+            python=request.get("python"),
             gil=request.get("gil"),
         )
 
@@ -165,8 +185,8 @@ class JobExecutor(ABC):
         """
 
     @abstractmethod
-    def run(self, order: Order, cancel: Cancel) -> Report:
-        """Run the job to its end and say what it showed.
+    def run(self, order: Order, sink: Sink, cancel: Cancel) -> Report:
+        """Run the job to its end, tell what happens as it happens, and say what it showed.
 
         Returns:
             A report whose status is final. Whatever the scenario does ends up in there.

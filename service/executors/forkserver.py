@@ -190,7 +190,9 @@ class ForkServer:
             "source": None if order.digest in self._kept - self._unseen else order.source,
             "params": order.params,
             "timeout_s": order.timeout_s,
-            "max_output_bytes": order.max_output_bytes,
+            "max_output_bytes": order.kept.output_bytes,
+            "max_events": order.kept.events,
+            "trace": order.trace,
         }
 
     def kill(self, job_id: str) -> None:

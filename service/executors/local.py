@@ -26,7 +26,7 @@ from enum import IntEnum
 
 from service.child import wire
 from service.errors import ForkFailed, ForkServerDied
-from service.executors.base import Cancel, Gil, Interpreter, JobExecutor, Order
+from service.executors.base import Cancel, Gil, Interpreter, JobExecutor, Order, Sink
 from service.executors.forkserver import Child, ForkServer, process_end
 from service.executors.interpreters import LOOK_AGAIN_S, Interpreters, Launch
 from service.executors.transcript import Ending, Transcript
@@ -123,7 +123,7 @@ class LocalExecutor(JobExecutor):
         """Return the interpreter that a job with these options runs on; see the base class."""
         return self._interpreters.choose(python, gil)
 
-    def run(self, order: Order, cancel: Cancel) -> Report:
+    def run(self, order: Order, sink: Sink, cancel: Cancel) -> Report:
         """Run the job in a child of its own; see the base class."""
         post = self._post(self._interpreters.launch(order.python, order.gil))
         server = post.server()
@@ -133,7 +133,7 @@ class LocalExecutor(JobExecutor):
             raise ForkFailed(f"This process has no descriptors left for another child: {exc}") from exc
         try:
             with server.fork(order) as child, cancel.waking(lambda: os.write(wake, b"!")):
-                return _Conversation(order, child, server, woken, self._limits).hold()
+                return _Conversation(order, sink, child, server, woken, self._limits).hold()
         except ForkServerDied:
             post.dismiss(server)  # its process may not have been reaped yet: the next job must not get it again
             raise
@@ -201,13 +201,16 @@ class _Pressure(IntEnum):
 class _Conversation:
     """The executor's side of one job, from the order to the report."""
 
-    def __init__(self, order: Order, child: Child, server: ForkServer, woken: int, limits: LocalLimits) -> None:
+    def __init__(  # noqa: PLR0917  one caller, above
+        self, order: Order, sink: Sink, child: Child, server: ForkServer, woken: int, limits: LocalLimits
+    ) -> None:
         self._order = order
+        self._sink = sink
         self._child = child
         self._server = server
         self._woken = woken
         self._limits = limits
-        self._transcript = Transcript(order.max_output_bytes)
+        self._transcript = Transcript(order.kept, order.trace)
         self._begun = time.monotonic()
         self._deadline = self._begun + limits.startup_timeout_s
         self._started: float | None = None
@@ -246,6 +249,9 @@ class _Conversation:
             self._broken = str(exc)
             self._kill()
             frames = None
+        news = self._transcript.news()
+        if news:
+            self._sink(news)
         if frames is None:
             self._open = False
         if self._heard and (frames is None or self._transcript.ended):  # what is left is its end, which `status` tells

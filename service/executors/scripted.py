@@ -12,7 +12,7 @@ from typing import Any
 
 from service.child.wire import PROTOCOL, Frame
 from service.errors import InterpreterNotFound
-from service.executors.base import Cancel, Gil, Interpreter, JobExecutor, Order
+from service.executors.base import Cancel, Gil, Interpreter, JobExecutor, Order, Sink
 from service.executors.transcript import Ending, Transcript
 from service.jobs import JobState, ProcessEnd, Report
 
@@ -61,7 +61,7 @@ def success(outcome: str = "done", **values: Any) -> list[Frame]:
             "active_threads": 1,
             "switch_interval_s": 0.005,
         },
-        {"type": "bye", "warnings": [], "dropped": 0},
+        {"type": "bye", "warnings": [], "dropped": 0, "events_dropped": 0, "trace_cost_ns": None},
     ]
 
 
@@ -94,14 +94,15 @@ class ScriptedExecutor(JobExecutor):
             raise InterpreterNotFound("python", python or "", known, f"{python} is not installed.")
         return _INTERPRETER
 
-    def run(self, order: Order, cancel: Cancel) -> Report:
+    def run(self, order: Order, sink: Sink, cancel: Cancel) -> Report:
         """Play back the script."""
         self.orders.append(order)
         self.choose(order.python, order.gil)
         stopped = self._hold(cancel)
-        transcript = Transcript(order.max_output_bytes)
+        transcript = Transcript(order.kept, order.trace)
         for frame in self._script(order)[: 2 if stopped else None]:
             transcript.add(frame)
+            sink(transcript.news())
         ending = Ending(
             process=ProcessEnd(pid=None, exit_code=0, signal=None, lived_s=0.001, cpu_s=None, max_rss_bytes=None),
             startup_s=0.001,

@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from service import gil
 from service.child.wire import MOST_FRAMES, MOST_THREADS, PROTOCOL, BadFrame, Frame, text, whole
-from service.events import Event, Timeline
+from service.events import ActiveThreads, Event, Gil, JobEvent, Timeline, Trace, Tracing
+from service.executors.base import Kept
 from service.jobs import (
     Autopsy,
     CycleLink,
@@ -69,16 +71,19 @@ class Ending:
 
 
 class Transcript:
-    """Takes in a child's frames one by one and makes a report of them in the end.
+    """Takes in a child's frames one by one, tells what they tell, and makes a report of them in the end.
 
     Args:
-        max_output_bytes: a second guard for what the child should have held back by itself.
+        kept: how much there may be: a second guard for what the child should have held back by itself.
+        trace: what is recorded of its threads.
     """
 
-    def __init__(self, max_output_bytes: int) -> None:
-        self._room = max_output_bytes
+    def __init__(self, kept: Kept, trace: Trace = "threads") -> None:
+        self._room = kept.output_bytes
+        self._trace: Trace = trace
         self._last = ""  # the last frame that moved the story on
-        self._timeline = Timeline()
+        self._timeline = Timeline(kept.events)
+        self._news: list[JobEvent] = []
         self._output: list[OutputLine] = []
         self._before: int | None = None
         self._stuck: tuple[str, str] | None = None  # what the scenario says of it: grade and meaning
@@ -101,6 +106,11 @@ class Transcript:
     def deadlocked(self) -> bool:
         """Whether the child has said that none of its threads can ever go on."""
         return self._last == "deadlock"
+
+    def news(self) -> list[JobEvent]:
+        """Return what was told since this was last asked."""
+        news, self._news = self._news, []
+        return news
 
     def add(self, frame: Frame) -> None:
         """Take in the next frame; one that is refused leaves nothing behind but what came whole before its fault.
@@ -138,18 +148,20 @@ class Transcript:
         if stuck is not None:
             self._stuck = _grade(stuck["grade"]), text(stuck["meaning"])
         self._before = before
+        self._news.append({"type": "started", "at_s": 0.0, "active_threads": before})
 
     def _take_events(self, frame: Frame) -> None:
-        for at_ns, thread, kind, facts in frame["events"]:
-            self._timeline.add(Event(whole(at_ns), text(thread), kind, facts))
+        for at_ns, thread, number, kind, facts in frame["events"]:
+            self._news.append(self._timeline.add(Event(whole(at_ns), text(thread), whole(number), kind, facts)))
 
     def _take_output(self, frame: Frame) -> None:
-        for at_ns, thread, line in frame["lines"]:
+        for at_ns, thread, number, line in frame["lines"]:
             self._room -= len(text(line)) + 1
             if self._room < 0:
                 raise BadFrame("more output than its order allows")
-            printer = None if thread is None else text(thread)
-            self._output.append(OutputLine(at_s=whole(at_ns) / _NS, thread=printer, line=line))
+            said = OutputLine(at_s=whole(at_ns) / _NS, thread=_text_or_none(thread), line=line)
+            self._news.append({"type": "output", "number": None if number is None else whole(number), **said})
+            self._output.append(said)
 
     def _take_autopsy(self, frame: Frame) -> None:
         if self._autopsy is not None:
@@ -180,16 +192,23 @@ class Transcript:
 
     def _take_bye(self, frame: Frame) -> None:
         ending = _observed(frame["ending"]) if "ending" in frame else {}
-        self._bye = {"warnings": list(map(text, _list(frame["warnings"]))), "dropped": whole(frame["dropped"])}
+        cost_ns = frame["trace_cost_ns"]
+        self._bye = {
+            "warnings": list(map(text, _list(frame["warnings"]))),
+            "dropped": whole(frame["dropped"]),
+            "events_dropped": whole(frame["events_dropped"]),
+            "trace_cost_s": None if cost_ns is None else whole(cost_ns) / _NS,
+        }
         if self._result is not None:
             self._result.update(ending)
 
     def report(self, ending: Ending, python: dict[str, Any] | None, machine: dict[str, Any] | None) -> Report:
         """Return what the run showed, given how it ended."""
         status = self._status(ending)
+        account = None if python is None or "gil" not in python else self._account(python)
         if python is not None and self._result is not None:
             python = {**python, "switch_interval_s": self._result["switch_interval_s"]}
-        result = self._make_result(status, ending) if self.started else None
+        result = self._make_result(status, ending, account) if self.started else None
         return Report(status, result, self._failure(status, ending), python, machine)
 
     def _status(self, ending: Ending) -> JobState:
@@ -205,9 +224,18 @@ class Transcript:
             return JobState.LOST
         return JobState.SUCCEEDED
 
-    def _make_result(self, status: JobState, ending: Ending) -> Result:
+    def _account(self, python: dict[str, Any]) -> Gil:
+        """Say how contended the GIL was. A scenario may have set another switch interval: the longer one counts."""
         returned = self._result or {}
-        bye = self._bye or {"warnings": [], "dropped": None}
+        return gil.account(
+            self._timeline.rows,
+            enabled=python["gil"],
+            switch_interval_s=max(python.get("switch_interval_s", 0.0), returned.get("switch_interval_s", 0.0)),
+        )
+
+    def _make_result(self, status: JobState, ending: Ending, account: Gil | None) -> Result:
+        returned = self._result or {}
+        bye = self._bye or {"warnings": [], "dropped": None, "events_dropped": None, "trace_cost_s": None}
         outcome, grade, meaning = self._outcome(status, ending)
         return Result(
             outcome=outcome,
@@ -220,14 +248,25 @@ class Transcript:
                 wall_s=returned.get("wall_s"),
                 cpu_s=returned.get("cpu_s"),
             ),
-            active_threads=self._timeline.active_threads(self._before, returned.get("active_threads")),
+            active_threads=self._active_threads(returned.get("active_threads")),
             threads=sorted(self._timeline.rows, key=lambda row: row["started_s"]),
             output=sorted(self._output, key=lambda line: line["at_s"]),
             output_dropped=bye["dropped"],
             process=ending.process,
             warnings=bye["warnings"],
+            gil=account,
+            trace=Tracing(
+                mode=self._trace,
+                events=self._timeline.kept,
+                dropped=bye["events_dropped"],
+                cost_s=bye["trace_cost_s"],
+            ),
             autopsy=None if ending.stopped is None or status is JobState.SUCCEEDED else self._autopsy,
         )
+
+    def _active_threads(self, after: int | None) -> ActiveThreads:
+        counts = self._timeline.active_threads(self._before, after)
+        return {**counts, "peak": None} if self._trace == "off" else counts
 
     def _outcome(self, status: JobState, ending: Ending) -> tuple[str | None, Any, str]:
         if status is JobState.SUCCEEDED and self._result is not None:

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from service.events import EventLog
 from service.experiments import Run
 from service.experiments.experiment import Experiment, ExperimentState
 from service.jobs import Job, JobState
@@ -84,11 +85,17 @@ class JobStore(ABC):
             StoreUnavailable: nothing was remembered.
         """
 
+    @property
     @abstractmethod
-    def move(self, before: JobState, job: Job, *, lazily: bool = False) -> Future[None]:
+    def life(self) -> int:
+        """How often it was opened, this time included: the epoch of the events that are told in this life."""
+
+    @abstractmethod
+    def move(self, before: JobState, job: Job, log: EventLog | None = None, *, lazily: bool = False) -> Future[None]:
         """Replace a job by what became of it, if it is still in the state `before`: compare and set.
 
         Args:
+            log: what was told of it in this life, remembered with it in place of what was remembered of this life.
             lazily: nobody waits for this one: it may share the commit of the next write, or come 50 ms late.
 
         The future raises:
@@ -113,6 +120,14 @@ class JobStore(ABC):
 
         Raises:
             JobNotFound: there is no such job.
+            StoreUnavailable: it could not be read.
+        """
+
+    @abstractmethod
+    def logs(self, job_id: str) -> list[EventLog]:
+        """Return what was told of a job in each life, in order; nothing for a job that is unknown.
+
+        Raises:
             StoreUnavailable: it could not be read.
         """
 

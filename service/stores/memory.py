@@ -19,6 +19,7 @@ from service.errors import (
     StoreUnavailable,
     ThreadlabError,
 )
+from service.events import EventLog
 from service.experiments import Run
 from service.experiments.experiment import Experiment, ExperimentState
 from service.jobs import FINAL, Job, JobState
@@ -36,6 +37,7 @@ class MemoryStore(Store):
         self._lock = threading.Lock()
         self._closed = False  # guarded by _lock
         self._jobs: dict[str, Job] = {}  # guarded by _lock
+        self._logs: dict[str, EventLog] = {}  # by job id; guarded by _lock
         self._keys: dict[str, tuple[str, str]] = {}  # key -> (fingerprint, job id); guarded by _lock
         self._experiments: dict[str, Experiment] = {}  # guarded by _lock
         self._experiment_keys: dict[str, tuple[str, str]] = {}  # key -> (fingerprint, id); guarded by _lock
@@ -43,6 +45,11 @@ class MemoryStore(Store):
 
     def open(self) -> None:
         """Nothing has to be opened."""
+
+    @property
+    def life(self) -> int:
+        """Always the first."""
+        return 1
 
     def add(self, job: Job, idempotency: Idempotency | None = None, *, lazily: bool = False) -> Future[Added]:  # noqa: ARG002  never late
         """Remember a new job; see the base class."""
@@ -58,15 +65,24 @@ class MemoryStore(Store):
         self._jobs[job.id] = job
         return Added(job)
 
-    def move(self, before: JobState, job: Job, *, lazily: bool = False) -> Future[None]:  # noqa: ARG002  never late
+    def move(
+        self,
+        before: JobState,
+        job: Job,
+        log: EventLog | None = None,
+        *,
+        lazily: bool = False,  # noqa: ARG002  never late
+    ) -> Future[None]:
         """Replace a job; see the base class."""
-        return self._write(lambda: self._move(before, job))
+        return self._write(lambda: self._move(before, job, log))
 
-    def _move(self, before: JobState, job: Job) -> None:
+    def _move(self, before: JobState, job: Job, log: EventLog | None) -> None:
         now = self._find(job.id)
         if now.status is not before:
             raise IllegalMove(f"The job is {now.status}, not {before}. {now.story()}")
         self._jobs[job.id] = job
+        if log is not None:
+            self._logs[job.id] = log
 
     def delete(self, job_id: str) -> Future[None]:
         """Forget a finished job; see the base class."""
@@ -77,12 +93,18 @@ class MemoryStore(Store):
         if not job.finished:
             raise IllegalMove(f"Only a finished job can be deleted; cancel it first. {job.story()}")
         del self._jobs[job_id]
+        self._logs.pop(job_id, None)
         self._keys = {key: entry for key, entry in self._keys.items() if entry[1] != job_id}
 
     def get(self, job_id: str) -> Job:
         """Return a job; see the base class."""
         with self._lock:
             return self._find(job_id)
+
+    def logs(self, job_id: str) -> list[EventLog]:
+        """Return what was told of a job; see the base class."""
+        with self._lock:
+            return [self._logs[job_id]] if job_id in self._logs else []
 
     def page(self, query: JobQuery) -> list[Job]:
         """Return the jobs of a page; see the base class."""

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import json
 import threading
+import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
@@ -29,6 +30,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from service.errors import IdempotencyConflict, IllegalMove, JobNotFound, StoreUnavailable, ThreadlabError
+from service.events import EventLog, JobEvent
 from service.experiments import Run
 from service.experiments.experiment import Experiment, ExperimentState
 from service.jobs import FINAL, Job, JobState
@@ -70,6 +72,22 @@ _jobs = sa.Table(
     sa.Index("jobs_by_label", "label", "id"),
 )
 
+_lives = sa.Table(
+    "lives",
+    _metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("begun_at", sa.Text, nullable=False),  # RFC 3339, UTC
+    sqlite_autoincrement=True,  # a number is never used again, even if its row is gone
+)
+
+_logs = sa.Table(
+    "event_logs",
+    _metadata,
+    sa.Column("job_id", sa.Text, primary_key=True),
+    sa.Column("epoch", sa.Integer, primary_key=True),
+    sa.Column("events", sa.LargeBinary, nullable=False),  # a JSON list, deflated: a tenth of its size
+)
+
 _KEPT = [column for column in _jobs.columns if column.name not in ("idempotency_key", "fingerprint")]
 _ALL = [column.name for column in _KEPT]
 _JSON = frozenset({"request", "python", "machine", "result", "error"})
@@ -83,6 +101,11 @@ _SELECT_BY_KEY = sa.select(*_KEPT, _jobs.c.fingerprint).where(_jobs.c.idempotenc
 _MOVE = sa.update(_jobs).where(_jobs.c.id == sa.bindparam("key"), _jobs.c.status == sa.bindparam("before"))
 _MOVE = _MOVE.values({name: sa.bindparam(name) for name in _CHANGING})
 _DELETE = sa.delete(_jobs).where(_jobs.c.id == sa.bindparam("key"), _jobs.c.status.in_(sorted(FINAL)))
+_SELECT_LOGS = sa.select(_logs.c.epoch, _logs.c.events).where(_logs.c.job_id == sa.bindparam("key"))
+_SELECT_LOGS = _SELECT_LOGS.order_by(_logs.c.epoch)
+_INSERT_LOG = sa.insert(_logs)
+_DELETE_LOG = sa.delete(_logs).where(_logs.c.job_id == sa.bindparam("key"), _logs.c.epoch == sa.bindparam("of"))
+_DELETE_LOGS = sa.delete(_logs).where(_logs.c.job_id == sa.bindparam("key"))
 _UNFINISHED = sa.select(*_KEPT).where(_jobs.c.status.not_in(sorted(FINAL))).order_by(_jobs.c.id)
 
 
@@ -104,21 +127,30 @@ class SqlStore(Store):
         self._waiting: deque[_Write[Any]] = deque()  # in the order of the calls; guarded by _news
         self._urgent = False  # whether somebody waits for one of them; guarded by _news
         self._closed = False  # guarded by _news
+        self._life = 0
 
     def open(self) -> None:
         """Create the tables where there are none, and start the writer."""
         with _translated(f"open {self._engine.url}"), self._engine.begin() as connection:
             _metadata.create_all(connection)
             sql_experiments.metadata.create_all(connection)
+            begun = sa.insert(_lives).returning(_lives.c.id)
+            self._life = connection.execute(begun, {"begun_at": datetime.now(UTC).isoformat()}).scalar_one()
         self._writer.start()
+
+    @property
+    def life(self) -> int:
+        """How often it was opened."""
+        return self._life
 
     def add(self, job: Job, idempotency: Idempotency | None = None, *, lazily: bool = False) -> Future[Added]:
         """Remember a new job; see the base class."""
         return self._write(lambda connection: _add(connection, job, idempotency), lazily)
 
-    def move(self, before: JobState, job: Job, *, lazily: bool = False) -> Future[None]:
+    def move(self, before: JobState, job: Job, log: EventLog | None = None, *, lazily: bool = False) -> Future[None]:
         """Replace a job; see the base class."""
-        return self._write(lambda connection: _move(connection, before, job), lazily)
+        deflated = None if log is None else (log.epoch, _deflated(log.events))  # here: the writer has enough to do
+        return self._write(lambda connection: _move(connection, before, job, deflated), lazily)
 
     def delete(self, job_id: str) -> Future[None]:
         """Forget a finished job; see the base class."""
@@ -128,6 +160,12 @@ class SqlStore(Store):
         """Return a job; see the base class."""
         with _translated("read"), self._engine.connect() as connection:
             return _find(connection, job_id)
+
+    def logs(self, job_id: str) -> list[EventLog]:
+        """Return what was told of a job; see the base class."""
+        with _translated("read"), self._engine.connect() as connection:
+            rows = connection.execute(_SELECT_LOGS, {"key": job_id}).all()
+        return [EventLog(epoch, json.loads(zlib.decompress(events))) for epoch, events in rows]
 
     def page(self, query: JobQuery) -> list[Job]:
         """Return the jobs of a page; see the base class."""
@@ -274,16 +312,22 @@ def _add(connection: Connection, job: Job, idempotency: Idempotency | None) -> A
     return Added(job)
 
 
-def _move(connection: Connection, before: JobState, job: Job) -> None:
+def _move(connection: Connection, before: JobState, job: Job, log: tuple[int, bytes] | None) -> None:
     if connection.execute(_MOVE, {**_row(job, _CHANGING), "key": job.id, "before": before.value}).rowcount != 1:
         now = _find(connection, job.id)
         raise IllegalMove(f"The job is {now.status}, not {before}. {now.story()}")
+    if log is not None:
+        epoch, events = log
+        if job.attempt > 1 or before is JobState.QUEUED:  # an attempt before, in the same life, may have left one
+            connection.execute(_DELETE_LOG, {"key": job.id, "of": epoch})
+        connection.execute(_INSERT_LOG, {"job_id": job.id, "epoch": epoch, "events": events})
 
 
 def _delete(connection: Connection, job_id: str) -> None:
     if connection.execute(_DELETE, {"key": job_id}).rowcount != 1:
         job = _find(connection, job_id)
         raise IllegalMove(f"Only a finished job can be deleted; cancel it first. {job.story()}")
+    connection.execute(_DELETE_LOGS, {"key": job_id})
 
 
 def _find(connection: Connection, job_id: str) -> Job:
@@ -303,6 +347,10 @@ def _to_column(name: str, value: Any) -> Any:
     if name in _JSON:
         return _ENCODER.encode(value)
     return value.isoformat() if name in _TIMES else value
+
+
+def _deflated(events: Sequence[JobEvent]) -> bytes:
+    return zlib.compress(_ENCODER.encode(events).encode(), level=1)
 
 
 def _job(row: sa.RowMapping) -> Job:

@@ -653,7 +653,7 @@ class TestStates:
         frames = success()[:2]
         frames += [
             {"type": "error", "error": "ValueError", "message": "bad", "cancelled": False, "traceback": "Trace"},
-            {"type": "bye", "ended_ns": 1, "warnings": [], "dropped": 0},
+            {"type": "bye", "ended_ns": 1, "warnings": [], "dropped": 0, "events_dropped": 0, "trace_cost_ns": None},
         ]
         experiment = run(make_client(ScriptedExecutor(lambda _: frames)))
         assert "succeeded" == experiment["status"]

@@ -121,7 +121,7 @@ class TestSubmit:
         frames = success()[:2]
         frames += [
             {"type": "error", "error": "ValueError", "message": "bad", "cancelled": False, "traceback": "Trace"},
-            {"type": "bye", "ended_ns": 1, "warnings": [], "dropped": 0},
+            {"type": "bye", "ended_ns": 1, "warnings": [], "dropped": 0, "events_dropped": 0, "trace_cost_ns": None},
         ]
         job = make_client(ScriptedExecutor(lambda _: frames)).run(COUNTER)
         assert "failed" == job["status"]
@@ -304,7 +304,7 @@ class TestList:
         """An item says what was observed, without threads and output."""
         job = client.run(COUNTER)
         (item,) = client.get("/v1/jobs").json()["jobs"]
-        left_out = {"python", "machine", "result", "error"}
+        left_out = {"links", "python", "machine", "result", "error"}
         expected = {name: value for name, value in job.items() if name not in left_out}
         assert {**expected, "outcome": "done", "grade": "acceptable"} == item
 

@@ -28,6 +28,8 @@ OPERATIONS = {
     "list_jobs": "GET /v1/jobs",
     "get_job": "GET /v1/jobs/{job_id}",
     "delete_job": "DELETE /v1/jobs/{job_id}",
+    "job_events": "GET /v1/jobs/{job_id}/events",
+    "job_output": "GET /v1/jobs/{job_id}/output",
     "cancel_job": "POST /v1/jobs/{job_id}/cancel",
     "rerun_job": "POST /v1/jobs/{job_id}/rerun",
     "list_scenarios": "GET /v1/scenarios",
@@ -192,7 +194,9 @@ def test_every_parameter_is_in_the_document(document: dict[str, Any], catalog: C
     """Each scenario's schema holds its parameters and the job's options, described, and nothing else."""
     for scenario in catalog:
         schema = document["components"]["schemas"]["".join(map(str.title, scenario.name.split("_"))) + "Job"]
-        assert {"scenario", *scenario.fields(), "python", "gil", "timeout_s", "label"} == set(schema["properties"])
+        assert {"scenario", *scenario.fields(), "python", "gil", "timeout_s", "trace", "label"} == set(
+            schema["properties"]
+        )
         assert ["scenario"] == schema["required"]
         assert schema["additionalProperties"] is False
         for name, part in schema["properties"].items():

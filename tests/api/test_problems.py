@@ -20,7 +20,7 @@ from service.api.problems import BY_STATUS, KINDS
 from service.api.schemas import Problem
 from service.app import create_app
 from service.catalog import Catalog
-from service.executors.base import Cancel, Order
+from service.executors.base import Cancel, Order, Sink
 from service.executors.scripted import ScriptedExecutor
 from service.jobs import Report
 from service.settings import Settings
@@ -193,7 +193,7 @@ class TestShape:
         """A fault while a job runs ends the job, which says no more than where to look."""
 
         class Broken(ScriptedExecutor):
-            def run(self, order: Order, cancel: Cancel) -> Report:
+            def run(self, order: Order, sink: Sink, cancel: Cancel) -> Report:
                 raise RuntimeError("the secret")
 
         job = make_client(Broken()).run({"scenario": "counter"})

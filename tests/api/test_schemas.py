@@ -106,7 +106,7 @@ def test_request_has_every_default(live_server: Server, catalog: Catalog, name: 
     live_server.ask("POST", f"/v1/jobs/{job_id}/cancel")
     scenario = catalog.get(name)
     defaults = json.loads(json.dumps(dataclasses.asdict(scenario.params_type())))
-    options = {"python": None, "gil": None, "timeout_s": 60.0, "label": None}
+    options = {"python": None, "gil": None, "timeout_s": 60.0, "trace": "threads", "label": None}
     assert {"scenario": name, **defaults, **options} == request
 
 
@@ -143,10 +143,11 @@ def test_a_result_from_before_there_were_autopsies() -> None:
     """A job that an older service remembered is answered in today's shape, and the job itself is left as it is."""
     job = ended_job()
     assert job.result is not None
-    old = {name: value for name, value in job.result.items() if name != "autopsy"}
+    late = {"autopsy", "gil", "trace"}
+    old = {name: value for name, value in job.result.items() if name not in late}
     view = job_view(replace(job, result=old))  # type: ignore[arg-type]
-    assert (None, {"autopsy", *old}) == (view["result"]["autopsy"], set(view["result"]))
-    assert "autopsy" not in old
+    assert dict.fromkeys(late) == {name: view["result"][name] for name in late}
+    assert not late & set(old)
     assert job_view(make_job())["result"] is None
 
 

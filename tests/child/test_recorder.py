@@ -24,7 +24,7 @@ def recorder() -> Recorder:
 
 def texts(recorder: Recorder, *, last: bool = False) -> list[tuple[str | None, str]]:
     """Drain, and return the lines with the names of their threads."""
-    return [(thread, text) for _, thread, text in lines(recorder, last=last)]
+    return [(thread, text) for _, thread, _, text in lines(recorder, last=last)]
 
 
 def lines(recorder: Recorder, *, last: bool = False) -> list[Any]:
@@ -101,7 +101,7 @@ def test_a_line_keeps_the_time_of_its_first_character(recorder: Recorder) -> Non
     second_ns = recorder.now_ns()
     recorder.write("\n")
     (first, second) = lines(recorder)
-    assert ["begin", "next"] == [first[2], second[2]]
+    assert ["begin", "next"] == [first[3], second[3]]
     assert 0 <= first[0] <= begun_ns <= second[0] <= second_ns
 
 
@@ -221,18 +221,18 @@ def test_events_of_a_thread(recorder: Recorder) -> None:
     """A lab's thread is stamped at its start and at its end, in order, with what the system says of it."""
     on_thread(recorder, lambda: None, "one")
     (start, end) = events(recorder)
-    assert [("one", "start"), ("one", "end")] == [tuple(event[1:3]) for event in (start, end)]
+    assert [("one", 1, "start"), ("one", 1, "end")] == [tuple(event[1:4]) for event in (start, end)]
     assert 0 <= start[0] <= end[0] <= recorder.now_ns()
-    assert False is start[3]["daemon"]
-    assert threading.active_count() + 1 == start[3]["active_threads"]
-    assert end[3]["usage"]["cpu_ns"] >= start[3]["usage"]["cpu_ns"]
+    assert False is start[4]["daemon"]
+    assert threading.active_count() + 1 == start[4]["active_threads"]
+    assert end[4]["usage"]["cpu_ns"] >= start[4]["usage"]["cpu_ns"]
 
 
 def test_a_thread_that_raises_has_an_end(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread whose target raises is stamped at its end, too."""
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     on_thread(recorder, lambda: 1 // 0, "one")
-    assert ["start", "end"] == [kind for _, _, kind, _ in events(recorder)]
+    assert ["start", "end"] == [kind for _, _, _, kind, _ in events(recorder)]
 
 
 def test_drain_while_threads_write(recorder: Recorder) -> None:

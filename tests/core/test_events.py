@@ -21,12 +21,19 @@ def usage(cpu_ns: int = 0, voluntary: int = 0, involuntary: int = 0) -> dict[str
 def start(at_ns: int, thread: str, **facts: Any) -> Event:
     """A thread's start, alone beside the main thread unless told otherwise."""
     usual = {"daemon": False, "ident": 11, "native_id": 12, "active_threads": 2, "usage": usage()}
-    return Event(at_ns, thread, "start", {**usual, **facts})
+    number = facts["ident"] if isinstance(facts.get("ident"), int) else 11
+    return Event(at_ns, thread, number, "start", {**usual, **facts})
 
 
 def end(at_ns: int, thread: str, **facts: Any) -> Event:
     """A thread's end."""
-    return Event(at_ns, thread, "end", {"ident": 11, "usage": usage(), **facts})
+    return Event(
+        at_ns,
+        thread,
+        facts.get("ident", 11),
+        "end",
+        {"ident": 11, "usage": usage(), "core_wait_ns": None, "locks": None, **facts},
+    )
 
 
 def test_nothing_happened() -> None:
@@ -50,12 +57,18 @@ def test_one_thread() -> None:
     assert [
         {
             "name": "one",
+            "number": 11,
             "daemon": True,
             "ident": 11,
             "native_id": 12,
             "started_s": 0.5,
             "ended_s": 1.5,
             "cpu_s": 0.25,
+            "core_wait_s": None,
+            "gil_wait_s": None,
+            "lock_wait_s": None,
+            "lock_acquires": None,
+            "lock_waits": None,
             "voluntary_switches": 4,
             "involuntary_switches": 5,
         }
@@ -110,24 +123,32 @@ def test_names_need_not_be_unique() -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        Event(0, "one", "begin", {}),
-        Event(0, "one", "", {}),
+        Event(0, "one", 1, "begin", {}),
+        Event(0, "one", 1, "", {}),
         end(0, "never started"),
         end(0, "ended"),
-        Event(0, "one", "start", {}),
+        Event(0, "one", 1, "start", {}),
         start(0, "one", usage=None),
         start(0, "one", active_threads="many"),
         start(0, "one", active_threads=None),
         start(0, "one", ident=None),
         start(0, "one", ident="x"),
-        end(0, "open", usage=None),
-        end(0, "open", usage={}),
-        end(0, "open", usage={**usage(), "cpu_ns": "much"}),
+        start(0, "open", ident=22),
+        end(0, "open", ident=22, usage=None),
+        end(0, "open", ident=22, usage={}),
+        end(0, "open", ident=22, usage={**usage(), "cpu_ns": "much"}),
+        end(0, "open", ident=22, core_wait_ns="long"),
+        end(0, "open", ident=22, locks=[1, 2]),
+        end(0, "open", ident=22, locks=["a", 2, 3]),
+        Event(0, "open", 22, "acquire", None),
+        Event(0, "open", 22, "note", 5),
+        Event(0, "open", 22, "progress", [1]),
+        Event(0, "open", 22, "progress", ["some", "more"]),
     ],
 )
 def test_an_event_that_does_not_follow(event: Event) -> None:
     """An event that cannot be is refused, and leaves nothing half-read behind."""
-    timeline = Timeline()
+    timeline = Timeline(max_events=10)
     for before in (start(0, "ended", ident=21), end(1, "ended", ident=21), start(0, "open", ident=22)):
         timeline.add(before)
     rows = [dict(row) for row in timeline.rows]

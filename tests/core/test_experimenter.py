@@ -15,7 +15,8 @@ import pytest
 from service import experimenter as experimenters
 from service.catalog import Catalog, Scenario
 from service.errors import IdempotencyConflict, QueueFull, ShuttingDown, StoreUnavailable
-from service.executors.base import Cancel, Order
+from service.events import EventLog
+from service.executors.base import Cancel, Kept, Order, Sink
 from service.executors.scripted import ScriptedExecutor, success
 from service.experimenter import Experimenter
 from service.experiments import NotCovered, Run
@@ -28,7 +29,7 @@ from service.stores.memory import MemoryStore
 from tests.stores.helpers import RESULT_S, T0, make_experiment, make_job, make_report, make_run
 from tests.support import wait_until
 
-_LIMITS = RunnerLimits(cpu_slots=1, wait_slots=20, max_queued=100, max_output_bytes=10_000, retry_after_s=7)
+_LIMITS = RunnerLimits(cpu_slots=1, wait_slots=20, max_queued=100, kept=Kept(10_000, 1_000), retry_after_s=7)
 
 _SAME = Idempotency("key", "fingerprint")
 
@@ -67,10 +68,10 @@ class FlakyStore(MemoryStore):
         """Remember the job, or refuse to."""
         return self._refusal() if self._refuses("add") else super().add(job, idempotency)
 
-    def move(self, before: JobState, job: Job, *, lazily: bool = False) -> Future[None]:
+    def move(self, before: JobState, job: Job, log: EventLog | None = None, *, lazily: bool = False) -> Future[None]:
         """Replace the job, or refuse to; `end` is a move to a final state."""
         refuses = self._refuses("move") or (job.finished and self._refuses("end"))
-        return self._refusal() if refuses else super().move(before, job)
+        return self._refusal() if refuses else super().move(before, job, log)
 
     def add_experiment(self, experiment: Experiment, idempotency: Idempotency | None = None) -> Future[AddedExperiment]:
         """Remember the experiment, or refuse to."""
@@ -142,7 +143,7 @@ class CallExecutor(ScriptedExecutor):
         super().__init__()
         self._answer = answer
 
-    def run(self, order: Order, cancel: Cancel) -> Report:
+    def run(self, order: Order, sink: Sink, cancel: Cancel) -> Report:
         """Answer."""
         self.orders.append(order)
         return self._answer(order, cancel)

@@ -27,7 +27,8 @@ from service.errors import (
     ShuttingDown,
     StoreUnavailable,
 )
-from service.executors.base import Cancel, Order
+from service.events import EventLog
+from service.executors.base import Cancel, Kept, Order, Sink
 from service.executors.scripted import ScriptedExecutor, success
 from service.jobs import FINAL, Job, JobState, Report
 from service.runner import LaneCount, Runner, RunnerLimits
@@ -37,7 +38,7 @@ from service.stores.sql import SqlStore
 from tests.stores.helpers import RESULT_S, T0, ended_job, make_job, make_report, open_store, running_job, writer_busy
 from tests.support import wait_until
 
-_LIMITS = RunnerLimits(cpu_slots=1, wait_slots=20, max_queued=100, max_output_bytes=10_000, retry_after_s=7)
+_LIMITS = RunnerLimits(cpu_slots=1, wait_slots=20, max_queued=100, kept=Kept(10_000, 1_000), retry_after_s=7)
 
 _SAME = Idempotency("key", "fingerprint")
 
@@ -67,9 +68,9 @@ class HeldStore(MemoryStore):
         """Remember the job and hold the answer back."""
         return self._hold(super().add(job, idempotency))
 
-    def move(self, before: JobState, job: Job, *, lazily: bool = False) -> Future[None]:
+    def move(self, before: JobState, job: Job, log: EventLog | None = None, *, lazily: bool = False) -> Future[None]:
         """Replace the job and hold the answer back."""
-        return self._hold(super().move(before, job))
+        return self._hold(super().move(before, job, log))
 
     def _hold(self, done: Future[Any]) -> Future[Any]:
         if not self._holds:
@@ -109,9 +110,9 @@ class RefusingStore(MemoryStore):
         """Remember the job, or refuse to."""
         return self._refusal() if self._refuses(job) else super().add(job, idempotency)
 
-    def move(self, before: JobState, job: Job, *, lazily: bool = False) -> Future[None]:
+    def move(self, before: JobState, job: Job, log: EventLog | None = None, *, lazily: bool = False) -> Future[None]:
         """Replace the job, or refuse to."""
-        return self._refusal() if self._refuses(job) else super().move(before, job)
+        return self._refusal() if self._refuses(job) else super().move(before, job, log)
 
     def _refusal(self) -> Future[Any]:
         refused: Future[Any] = Future()
@@ -126,7 +127,7 @@ class CallExecutor(ScriptedExecutor):
         super().__init__()
         self._answer = answer
 
-    def run(self, order: Order, cancel: Cancel) -> Report:
+    def run(self, order: Order, sink: Sink, cancel: Cancel) -> Report:
         """Answer."""
         self.orders.append(order)
         return self._answer(order, cancel)
@@ -245,7 +246,7 @@ def test_an_order_carries_what_a_child_needs(start: Start) -> None:
     executor = ScriptedExecutor()
     job = make_job(request={"scenario": "probe", "threads": 5, "timeout_s": 3.5, "label": "x", "python": None})
     _settled(start(executor=executor).submit(job).settled)
-    expected = Order(job.id, "probe", "digest", "source", {"threads": 5}, 3.5, 10_000)
+    expected = Order(job.id, "probe", "digest", "source", {"threads": 5}, 3.5, Kept(10_000, 1_000))
     assert [expected] == executor.orders
 
 

@@ -11,6 +11,7 @@ from service.executors.base import Cancel
 from service.executors.local import LocalExecutor
 from service.jobs import Report
 from tests.executors.helpers import LIMITS, make_order, write_scenario
+from tests.support import SILENT
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +28,6 @@ def run(executor: LocalExecutor) -> Callable[..., Report]:
     """Run the body of a scenario's `run` in a child; see `write_scenario` and `make_order` for the arguments."""
 
     def run(body: str, top: str = "", **order: Any) -> Report:
-        return executor.run(make_order(write_scenario(body, top), **order), Cancel())
+        return executor.run(make_order(write_scenario(body, top), **order), SILENT, Cancel())
 
     return run

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.executors.base import Cancel, Gil, JobExecutor, Order
+from service.events import Trace
+from service.executors.base import Cancel, Gil, JobExecutor, Kept, Order
 from service.executors.local import LocalLimits
 from service.jobs import OutputLine, Report, Result
+from tests.support import SILENT
 
 __all__ = ["LIMITS", "Running", "lines", "make_order", "process_lives", "result_of", "running", "write_scenario"]
 
@@ -68,6 +70,8 @@ def make_order(
     name: str = "probe",
     python: str | None = None,
     gil: Gil | None = None,
+    trace: Trace = "threads",
+    max_events: int = 20_000,
     **params: Any,
 ) -> Order:
     """Return an order for a source, under a job id that no other order has."""
@@ -78,7 +82,8 @@ def make_order(
         source=source,
         params={key: str(value) if isinstance(value, Path) else value for key, value in params.items()},
         timeout_s=timeout_s,
-        max_output_bytes=max_output_bytes,
+        kept=Kept(output_bytes=max_output_bytes, events=max_events),
+        trace=trace,
         python=python,
         gil=gil,
     )
@@ -115,7 +120,7 @@ class Running:
 def running(executor: JobExecutor, order: Order) -> Iterator[Running]:
     """Run an order beside the test; whatever is still running at the end of the block is cancelled."""
     with ThreadPoolExecutor(1) as pool:
-        job = Running(cancel := Cancel(), pool.submit(executor.run, order, cancel))
+        job = Running(cancel := Cancel(), pool.submit(executor.run, order, SILENT, cancel))
         try:
             yield job
         finally:

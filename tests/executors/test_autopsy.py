@@ -32,7 +32,7 @@ from tests.executors.test_transcript import (
     play,
     process,
 )
-from tests.support import wait_until
+from tests.support import SILENT, wait_until
 
 Run = Callable[..., Report]
 
@@ -192,7 +192,7 @@ def patient() -> Iterator[LocalExecutor]:
 def test_a_deadlock_is_ended_when_it_is_there(executors: Callable[..., LocalExecutor], every_python: str) -> None:
     """On every interpreter a job whose threads wait for each other is ended long before its deadline, and told."""
     begun = time.monotonic()
-    report = executors(every_python).run(make_order(write_scenario(JOINED), timeout_s=60.0), Cancel())
+    report = executors(every_python).run(make_order(write_scenario(JOINED), timeout_s=60.0), SILENT, Cancel())
     assert time.monotonic() - begun < 20
     assert (JobState.TIMED_OUT, "Deadlock") == (report.status, (report.error or {}).get("type"))
     assert "stuck" == result_of(report)["outcome"]
@@ -380,7 +380,7 @@ BUSY = """
 def test_an_autopsy_at_the_deadline(executors: Callable[..., LocalExecutor], every_python: str) -> None:
     """On every interpreter a job that sleeps past its deadline is told with where each thread slept."""
     source = write_scenario(SLEEPERS.replace("raise_flag(params)", "pass"))
-    report = executors(every_python).run(make_order(source, timeout_s=0.2), Cancel())
+    report = executors(every_python).run(make_order(source, timeout_s=0.2), SILENT, Cancel())
     assert (JobState.TIMED_OUT, None) == (report.status, report.error)
     assert (0, None) == (autopsy_of(report)["threads_left_out"], autopsy_of(report)["cycle"])
     assert ["MainThread", "sleeper-0", "sleeper-1"] == list(rows(report))

@@ -19,7 +19,7 @@ from service.executors.local import LocalExecutor
 from service.executors.scripted import ScriptedExecutor
 from service.jobs import FINAL, JobState, Report, Result
 from tests.executors.helpers import LIMITS, make_order, result_of, running, write_scenario
-from tests.support import wait_until
+from tests.support import SILENT, wait_until
 
 QUICK = write_scenario("return {'outcome': 'done', 'threads': params.threads}")
 ENDLESS = write_scenario("while True: time.sleep(0.001)")
@@ -80,7 +80,7 @@ def check(report: Report) -> None:
 
 def test_a_job_that_ends(bench: Bench) -> None:
     """A job that ends by itself is reported with its outcome, and nothing is wrong with it."""
-    report = bench.quick.run(make_order(QUICK), Cancel())
+    report = bench.quick.run(make_order(QUICK), SILENT, Cancel())
     check(report)
     assert (JobState.SUCCEEDED, None) == (report.status, report.error)
     assert ("done", "acceptable") == (result_of(report)["outcome"], result_of(report)["grade"])
@@ -90,7 +90,7 @@ def test_many_at_once(bench: Bench) -> None:
     """`run` may be called from many threads at the same time."""
     orders = [make_order(QUICK, threads=number) for number in range(16)]
     with ThreadPoolExecutor(8) as pool:
-        reports = list(pool.map(lambda order: bench.quick.run(order, Cancel()), orders))
+        reports = list(pool.map(lambda order: bench.quick.run(order, SILENT, Cancel()), orders))
     for report in reports:
         check(report)
     assert [JobState.SUCCEEDED] * 16 == [report.status for report in reports]
@@ -110,7 +110,7 @@ def test_cancel_before_the_run(bench: Bench) -> None:
     """A job that was cancelled before its executor took it up ends at once."""
     cancel = Cancel()
     cancel.wish()
-    report = bench.endless.run(make_order(ENDLESS), cancel)
+    report = bench.endless.run(make_order(ENDLESS), SILENT, cancel)
     check(report)
     assert (JobState.CANCELLED, None) == (report.status, report.error)
 
@@ -131,9 +131,9 @@ def test_cancel_more_than_once(bench: Bench) -> None:
 def test_cancel_after_the_end(bench: Bench) -> None:
     """A wish that comes when the job has ended finds nobody, and the executor goes on."""
     cancel = Cancel()
-    assert JobState.SUCCEEDED == bench.quick.run(make_order(QUICK), cancel).status
+    assert JobState.SUCCEEDED == bench.quick.run(make_order(QUICK), SILENT, cancel).status
     cancel.wish()
-    assert JobState.SUCCEEDED == bench.quick.run(make_order(QUICK), Cancel()).status
+    assert JobState.SUCCEEDED == bench.quick.run(make_order(QUICK), SILENT, Cancel()).status
 
 
 def test_cancel_is_for_one_job(bench: Bench) -> None:
@@ -150,7 +150,7 @@ def test_start_again(bench: Bench) -> None:
     """Starting what is started changes nothing."""
     bench.quick.start()
     bench.quick.start()
-    assert JobState.SUCCEEDED == bench.quick.run(make_order(QUICK), Cancel()).status
+    assert JobState.SUCCEEDED == bench.quick.run(make_order(QUICK), SILENT, Cancel()).status
 
 
 def test_interpreters(bench: Bench) -> None:
@@ -161,7 +161,7 @@ def test_interpreters(bench: Bench) -> None:
     try:
         for python, interpreter in [(None, found[0]), *((each.selector, each) for each in found)]:
             assert interpreter == executor.choose(python, None)
-            report = executor.run(make_order(QUICK, python=python), Cancel())
+            report = executor.run(make_order(QUICK, python=python), SILENT, Cancel())
             assert interpreter.machine == report.machine
             ran_on = report.python or {}
             assert (interpreter.version, interpreter.free_threaded) == (ran_on["version"], ran_on["free_threaded"])
@@ -174,7 +174,7 @@ def test_no_such_interpreter(bench: Bench) -> None:
     known = tuple(each.selector for each in bench.quick.interpreters() if each.usable)
     for ask in (
         lambda: bench.quick.choose("3.99", None),
-        lambda: bench.quick.run(make_order(QUICK, python="3.99"), Cancel()),
+        lambda: bench.quick.run(make_order(QUICK, python="3.99"), SILENT, Cancel()),
     ):
         with pytest.raises(InterpreterNotFound, match=r"3\.99 is not installed") as caught:
             ask()
@@ -208,7 +208,7 @@ def test_when_nothing_can_be_run(bench: Bench) -> None:
     executor = bench.unable()
     for _ in range(2):
         with pytest.raises(ExecutorError):
-            executor.run(make_order(QUICK), Cancel())
+            executor.run(make_order(QUICK), SILENT, Cancel())
     executor.close()
 
 

@@ -19,7 +19,7 @@ from service.executors.interpreters import OLDEST, Interpreters, Launch
 from service.executors.local import LocalExecutor
 from service.jobs import JobState
 from tests.executors.helpers import LIMITS, make_order, result_of, write_scenario
-from tests.support import interpreters
+from tests.support import SILENT, interpreters
 
 _ANSWER = {
     "implementation": "cpython",
@@ -239,7 +239,7 @@ def test_a_job_runs_where_it_asks_to() -> None:
     servers = set()
     try:
         for python, gil, expected in asked:
-            report = executor.run(make_order(source, python=python, gil=gil), Cancel())
+            report = executor.run(make_order(source, python=python, gil=gil), SILENT, Cancel())
             assert JobState.SUCCEEDED == report.status, report.error
             values = result_of(report)["values"]
             assert executor.choose(python, gil).build_id == values["build_id"]

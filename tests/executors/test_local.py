@@ -32,7 +32,7 @@ from tests.executors.helpers import (
     running,
     write_scenario,
 )
-from tests.support import wait_until
+from tests.support import SILENT, wait_until
 
 Run = Callable[..., Report]
 
@@ -170,7 +170,7 @@ def test_text_cannot_break_the_link(run: Run, text: str) -> None:
 
 def test_printing_while_it_is_loaded(executor: LocalExecutor) -> None:
     """What a scenario prints while it is loaded comes before what it prints when it runs."""
-    report = executor.run(make_order(write_scenario("print('run')", "print('load')")), Cancel())
+    report = executor.run(make_order(write_scenario("print('run')", "print('load')")), SILENT, Cancel())
     assert ["load", "run"] == [line for _, line in lines(report)]
 
 
@@ -240,7 +240,7 @@ def test_other_programs_at_once() -> None:
     executor = LocalExecutor(LIMITS, kept=[make_order(source).digest])
     try:
         with ThreadPoolExecutor(4) as pool:
-            reports = list(pool.map(lambda _: executor.run(make_order(source), Cancel()), range(60)))
+            reports = list(pool.map(lambda _: executor.run(make_order(source), SILENT, Cancel()), range(60)))
     finally:
         executor.close()
     assert {(JobState.LOST, 0)} == {(r.status, result_of(r)["process"]["exit_code"]) for r in reports}
@@ -364,7 +364,7 @@ def test_no_params_that_it_has(run: Run) -> None:
 )
 def test_a_source_that_does_not_load(executor: LocalExecutor, statement: str) -> None:
     """A source that raises when it is loaded has failed before it began, with its traceback."""
-    report = executor.run(make_order(write_scenario("pass", statement)), Cancel())
+    report = executor.run(make_order(write_scenario("pass", statement)), SILENT, Cancel())
     assert (JobState.FAILED, None) == (report.status, report.result)
     assert "scenarios/probe.py" in traceback_of(report)
     assert "service/child" not in traceback_of(report)
@@ -616,7 +616,7 @@ def test_it_does_not_begin() -> None:
     """A child that does not begin in time is lost, not timed out: its job's time had not begun."""
     executor = LocalExecutor(replace(LIMITS, startup_timeout_s=0.5))
     try:
-        report = executor.run(make_order(write_scenario("pass", "while True: pass"), timeout_s=60.0), Cancel())
+        report = executor.run(make_order(write_scenario("pass", "while True: pass"), timeout_s=60.0), SILENT, Cancel())
     finally:
         executor.close()
     assert (JobState.LOST, None) == (report.status, report.result)
@@ -653,7 +653,7 @@ def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     fresh = LocalExecutor(LIMITS)
     try:
         body = "return {'outcome': 'done', 'env': dict(os.environ), 'cwd': os.getcwd(), 'tmp': tempfile.gettempdir()}"
-        values = result_of(fresh.run(make_order(write_scenario(body, "import tempfile")), Cancel()))["values"]
+        values = result_of(fresh.run(make_order(write_scenario(body, "import tempfile")), SILENT, Cancel()))["values"]
     finally:
         fresh.close()
     allowed = {"PATH", "LD_LIBRARY_PATH", "LANG", "LC_CTYPE", "HOME", "TMPDIR"}
@@ -682,7 +682,7 @@ def test_descriptors(executor: LocalExecutor, tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     with running(executor, make_order(write_scenario("raise_flag(params)\ntime.sleep(60)"), flag=flag)):
         wait_until(flag.exists)
-        found = result_of(executor.run(make_order(own), Cancel()))["values"]["open"]
+        found = result_of(executor.run(make_order(own), SILENT, Cancel()))["values"]["open"]
     assert [0, 1, 2, 3] == found[:4]
     assert len(found) <= 5  # one more reads the folder
 
@@ -860,7 +860,7 @@ def test_events_at_the_highest_rate(run: Run) -> None:
 def test_garbage_on_the_link(executor: LocalExecutor, garbage: str) -> None:
     """A child that says what it should not is killed and lost, and the text says why."""
     body = f"time.sleep(0.1)\ndata = {garbage}\nwhile data: data = data[os.write(3, data):]\ntime.sleep(60)"
-    report = executor.run(make_order(write_scenario(body)), Cancel())
+    report = executor.run(make_order(write_scenario(body)), SILENT, Cancel())
     assert JobState.LOST == report.status
     kind, message = failure_of(report)
     assert "ChildBroken" == kind
@@ -886,7 +886,9 @@ def test_a_forged_number(executor: LocalExecutor, number: Any) -> None:
         '{"type":"result","outcome":"done","grade":"acceptable","meaning":"","values":{},"cpu_ns":1,"active_threads":1,'
         f'"wall_ns":{number},"switch_interval_s":{number}}}\n'
     )
-    report = executor.run(make_order(write_scenario(f"os.write(3, {forged.encode()!r})\ntime.sleep(60)")), Cancel())
+    report = executor.run(
+        make_order(write_scenario(f"os.write(3, {forged.encode()!r})\ntime.sleep(60)")), SILENT, Cancel()
+    )
     assert (JobState.LOST, "ChildBroken") == (report.status, failure_of(report)[0])
 
 
@@ -904,7 +906,7 @@ def test_a_second_voice_on_the_link(run: Run) -> None:
 def test_closed_descriptors(executor: LocalExecutor, closed: tuple[int, ...], status: JobState) -> None:
     """Without its standard descriptors a scenario goes on; without its link it is lost, and ends soon."""
     body = f"print('said')\nfor number in {closed}: os.close(number)\ntime.sleep(0.05)"
-    report = executor.run(make_order(write_scenario(body)), Cancel())
+    report = executor.run(make_order(write_scenario(body)), SILENT, Cancel())
     assert status == report.status
     if status is JobState.SUCCEEDED:
         assert [("MainThread", "said")] == lines(report)
@@ -918,7 +920,7 @@ def test_something_else_at_its_descriptors(run: Run) -> None:
 
 def test_its_link_closed_and_busy(executor: LocalExecutor) -> None:
     """A child that closed its link is gone long before its deadline, though it computes."""
-    report = executor.run(make_order(write_scenario("os.close(3)\nwhile True: pass"), timeout_s=60.0), Cancel())
+    report = executor.run(make_order(write_scenario("os.close(3)\nwhile True: pass"), timeout_s=60.0), SILENT, Cancel())
     assert JobState.LOST == report.status
     assert (result_of(report)["process"]["lived_s"] or 99) < 30
 
@@ -940,7 +942,7 @@ def test_the_fork_server_is_killed(tmp_path: Path) -> None:
                 job.report()
         child = int(flag.read_text())
         wait_until(lambda: not process_lives(child))
-        assert JobState.SUCCEEDED == executor.run(make_order(write_scenario("pass")), Cancel()).status
+        assert JobState.SUCCEEDED == executor.run(make_order(write_scenario("pass")), SILENT, Cancel()).status
         assert first.pid != executor.server().pid
     finally:
         executor.close()
@@ -952,8 +954,8 @@ def test_a_scenario_kills_the_fork_server() -> None:
     try:
         order = make_order(write_scenario("os.kill(os.getppid(), 9)\nwhile True: pass"))
         with pytest.raises(ExecutorError):
-            executor.run(order, Cancel())
-        assert JobState.SUCCEEDED == executor.run(make_order(write_scenario("pass")), Cancel()).status
+            executor.run(order, SILENT, Cancel())
+        assert JobState.SUCCEEDED == executor.run(make_order(write_scenario("pass")), SILENT, Cancel()).status
     finally:
         executor.close()
 
@@ -973,7 +975,7 @@ def test_close_leaves_nothing(tmp_path: Path) -> None:
     assert [False, False] == [process_lives(server), process_lives(int(child))]
     assert not Path(folder).parent.exists()
     with pytest.raises(ForkServerDied, match="closed"):
-        executor.run(make_order(source), Cancel())
+        executor.run(make_order(source), SILENT, Cancel())
 
 
 _SERVICE = """
@@ -981,13 +983,14 @@ import sys
 from service.executors.base import Cancel
 from service.executors.local import LocalExecutor
 from tests.executors.helpers import LIMITS, make_order, write_scenario
+from tests.support import SILENT
 
 source = write_scenario(
     "open(params.flag + '.new', 'w').write(f'{os.getppid()} {os.getpid()} {os.getcwd()}')\\n"
     "os.rename(params.flag + '.new', params.flag)\\n"
     "while True: pass"
 )
-LocalExecutor(LIMITS).run(make_order(source, flag=sys.argv[1]), Cancel())
+LocalExecutor(LIMITS).run(make_order(source, flag=sys.argv[1]), SILENT, Cancel())
 """
 
 
@@ -1016,8 +1019,8 @@ def test_a_kept_scenario_is_loaded_once() -> None:
     try:
         server = executor.server().pid
         for order in (kept, make_order(source), kept):
-            assert {"loaded_by": server} == result_of(executor.run(order, Cancel()))["values"]
-        other = result_of(executor.run(make_order(source + "# another source\n"), Cancel()))
+            assert {"loaded_by": server} == result_of(executor.run(order, SILENT, Cancel()))["values"]
+        other = result_of(executor.run(make_order(source + "# another source\n"), SILENT, Cancel()))
         assert {"loaded_by": other["process"]["pid"]} == other["values"]
     finally:
         executor.close()
@@ -1030,7 +1033,7 @@ def test_a_kept_scenario_that_cannot_be_loaded(statement: str) -> None:
     executor = LocalExecutor(LIMITS, kept=[broken.digest, sound.digest])
     try:
         for order, status in [(broken, JobState.FAILED), (sound, JobState.SUCCEEDED)] * 2:
-            assert status == executor.run(order, Cancel()).status
+            assert status == executor.run(order, SILENT, Cancel()).status
     finally:
         executor.close()
 
@@ -1040,7 +1043,7 @@ def test_a_large_source(executor: LocalExecutor) -> None:
     sources = [write_scenario("pass", f"text = {'x' * size!r}") for size in (3_000_000, 10, 600_000, 10)]
     reports: list[Report] = []
     threads = [
-        threading.Thread(target=lambda s=source: reports.append(executor.run(make_order(s), Cancel())))
+        threading.Thread(target=lambda s=source: reports.append(executor.run(make_order(s), SILENT, Cancel())))
         for source in sources
     ]
     for thread in threads:
@@ -1057,7 +1060,7 @@ def test_a_job_id_that_runs_already(executor: LocalExecutor, tmp_path: Path) -> 
     with running(executor, order) as job:
         wait_until(flag.exists)
         with pytest.raises(ExecutorError):
-            executor.run(order, Cancel())
+            executor.run(order, SILENT, Cancel())
         assert not job.future.done()
         job.cancel.wish()
         assert JobState.CANCELLED == job.report().status
@@ -1162,10 +1165,12 @@ def test_on_every_interpreter(every_python: str) -> None:
     )
     executor = LocalExecutor(LIMITS, Interpreters(every_python))
     try:
-        report = executor.run(make_order(source), Cancel())
-        raised = executor.run(make_order(write_scenario("raise ValueError('no')")), Cancel())
+        report = executor.run(make_order(source), SILENT, Cancel())
+        raised = executor.run(make_order(write_scenario("raise ValueError('no')")), SILENT, Cancel())
         stuck = executor.run(
-            make_order(write_scenario("lab.Thread(target=time.sleep, args=(60,)).start()"), timeout_s=0.2), Cancel()
+            make_order(write_scenario("lab.Thread(target=time.sleep, args=(60,)).start()"), timeout_s=0.2),
+            SILENT,
+            Cancel(),
         )
     finally:
         executor.close()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from service.child import wire
 from service.child.wire import BadFrame, Frame
+from service.executors.base import Kept
 from service.executors.transcript import Ending, Transcript
 from service.jobs import FINAL, JobState, ProcessEnd, Report
 
@@ -20,11 +21,12 @@ READY: Frame = {"type": "ready", "protocol": wire.PROTOCOL}
 STARTED: Frame = {"type": "started", "active_threads": 1}
 USAGE = {"cpu_ns": 5, "voluntary_switches": 1, "involuntary_switches": None}
 BEGIN = {"daemon": False, "ident": 1, "native_id": 2, "active_threads": 2, "usage": USAGE}
+END = {"ident": 1, "usage": USAGE, "core_wait_ns": 3, "locks": None}
 EVENTS: Frame = {
     "type": "events",
-    "events": [[7, "one", "start", BEGIN], [9, "one", "end", {"ident": 1, "usage": USAGE}]],
+    "events": [[7, "one", 1, "start", BEGIN], [9, "one", 1, "end", END]],
 }
-OUTPUT: Frame = {"type": "output", "lines": [[20, "one", "second"], [10, None, "first"]]}
+OUTPUT: Frame = {"type": "output", "lines": [[20, "one", 1, "second"], [10, None, None, "first"]]}
 RESULT: Frame = {
     "type": "result",
     "outcome": "lost",
@@ -38,7 +40,7 @@ RESULT: Frame = {
 }
 ERROR: Frame = {"type": "error", "error": "ValueError", "message": "no", "cancelled": False, "traceback": "Traceback"}
 STOPPED: Frame = {**ERROR, "error": "Cancelled", "message": "", "cancelled": True}
-BYE: Frame = {"type": "bye", "ended_ns": 3_000_000_000, "warnings": ["Mind the gap."], "dropped": 2}
+BYE: Frame = {"type": "bye", "warnings": ["Mind the gap."], "dropped": 2, "events_dropped": 0, "trace_cost_ns": None}
 WHOLE = [READY, STARTED, EVENTS, OUTPUT, RESULT, BYE]
 STUCK: Frame = {**STARTED, "stuck": {"grade": "forbidden", "meaning": "It should have ended."}}
 ROW = {
@@ -66,7 +68,7 @@ KILLED = process(None, "SIGKILL")
 
 def play(frames: Sequence[Frame], ending: Ending | None = None) -> Report:
     """Return the report on a child that said this."""
-    transcript = Transcript(1000)
+    transcript = Transcript(Kept(output_bytes=1000, events=100))
     for frame in frames:
         transcript.add(frame)
     return transcript.report(
@@ -89,12 +91,18 @@ def test_a_whole_run() -> None:
         "threads": [
             {
                 "name": "one",
+                "number": 1,
                 "daemon": False,
                 "ident": 1,
                 "native_id": 2,
                 "started_s": 7e-9,
                 "ended_s": 9e-9,
                 "cpu_s": 0.0,
+                "core_wait_s": 3e-9,
+                "gil_wait_s": None,
+                "lock_wait_s": None,
+                "lock_acquires": None,
+                "lock_waits": None,
                 "voluntary_switches": 0,
                 "involuntary_switches": None,
             }
@@ -106,6 +114,8 @@ def test_a_whole_run() -> None:
         "output_dropped": 2,
         "process": process(),
         "warnings": ["Mind the gap."],
+        "gil": None,
+        "trace": {"mode": "threads", "events": 2, "dropped": 0, "cost_s": None},
         "autopsy": None,
     } == report.result
 
@@ -269,7 +279,7 @@ def test_an_ending_lies_over_the_result() -> None:
 )
 def test_a_frame_that_may_not_come_now(frames: Sequence[Frame]) -> None:
     """The last of these frames is out of its order, or unknown, and refused."""
-    transcript = Transcript(1000)
+    transcript = Transcript(Kept(output_bytes=1000, events=100))
     for frame in frames[:-1]:
         transcript.add(frame)
     with pytest.raises(BadFrame):
@@ -279,8 +289,8 @@ def test_a_frame_that_may_not_come_now(frames: Sequence[Frame]) -> None:
 @pytest.mark.parametrize("protocol", [0, 1, "2", None, [2]])
 def test_another_protocol(protocol: Any) -> None:
     """A child that speaks another protocol is refused at its first word, with both numbers."""
-    with pytest.raises(BadFrame, match=r"protocol .* the service 2"):
-        Transcript(1000).add({"type": "ready", "protocol": protocol})
+    with pytest.raises(BadFrame, match=r"protocol .* the service 3"):
+        Transcript(Kept(output_bytes=1000, events=100)).add({"type": "ready", "protocol": protocol})
 
 
 def row(**changes: Any) -> Frame:
@@ -337,27 +347,31 @@ BAD: list[Frame] = [
     {"type": "events", "events": None},
     {"type": "events", "events": 5},
     {"type": "events", "events": [5]},
-    {"type": "events", "events": [[1, "one", "start"]]},
-    {"type": "events", "events": [[1, "one", "start", BEGIN, 0]]},
-    {"type": "events", "events": [["x", "one", "start", BEGIN]]},
-    {"type": "events", "events": [[10**400, "one", "start", BEGIN]]},
-    {"type": "events", "events": [[1, ["one"], "start", BEGIN]]},
-    {"type": "events", "events": [[1, "one", "start", None]]},
-    {"type": "events", "events": [[1, "one", "start", []]]},
-    {"type": "events", "events": [[1, "one", "sleep", BEGIN]]},
-    {"type": "events", "events": [[1, "one", ["start"], BEGIN]]},
-    {"type": "events", "events": [[1, "one", "end", {"ident": 1, "usage": USAGE}]]},
-    {"type": "events", "events": [[1, "one", "start", {**BEGIN, "native_id": "twelve"}]]},
-    {"type": "events", "events": [[1, "one", "start", {**BEGIN, "native_id": {"a": 1}}]]},
-    {"type": "events", "events": [[1, "one", "start", {**BEGIN, "usage": 5}], [2, "one", "end", {"usage": USAGE}]]},
+    {"type": "events", "events": [[1, "one", 1, "start"]]},
+    {"type": "events", "events": [[1, "one", 1, "start", BEGIN, 0]]},
+    {"type": "events", "events": [["x", "one", 1, "start", BEGIN]]},
+    {"type": "events", "events": [[10**400, "one", 1, "start", BEGIN]]},
+    {"type": "events", "events": [[1, ["one"], 1, "start", BEGIN]]},
+    {"type": "events", "events": [[1, "one", 1, "start", None]]},
+    {"type": "events", "events": [[1, "one", 1, "start", []]]},
+    {"type": "events", "events": [[1, "one", 1, "sleep", BEGIN]]},
+    {"type": "events", "events": [[1, "one", 1, ["start"], BEGIN]]},
+    {"type": "events", "events": [[1, "one", 1, "end", END]]},
+    {"type": "events", "events": [[1, "one", 1, "start", {**BEGIN, "native_id": "twelve"}]]},
+    {"type": "events", "events": [[1, "one", 1, "start", {**BEGIN, "native_id": {"a": 1}}]]},
+    {
+        "type": "events",
+        "events": [[1, "one", 1, "start", {**BEGIN, "usage": 5}], [2, "one", 1, "end", {"usage": USAGE}]],
+    },
     {"type": "output"},
     {"type": "output", "lines": None},
-    {"type": "output", "lines": [[1, "one"]]},
-    {"type": "output", "lines": [[1, "one", None]]},
-    {"type": "output", "lines": [[1, "one", ["a"]]]},
-    {"type": "output", "lines": [[1, {"name": "one"}, "a"]]},
-    {"type": "output", "lines": [[None, "one", "a"]]},
-    {"type": "output", "lines": [[10**400, "one", "a"]]},
+    {"type": "output", "lines": [[1, "one", 1]]},
+    {"type": "output", "lines": [[1, "one", 1, None]]},
+    {"type": "output", "lines": [[1, "one", 1, ["a"]]]},
+    {"type": "output", "lines": [[1, {"name": "one"}, 1, "a"]]},
+    {"type": "output", "lines": [[None, "one", 1, "a"]]},
+    {"type": "output", "lines": [[10**400, "one", 1, "a"]]},
+    {"type": "output", "lines": [[1, "one", "x", "a"]]},
     *({name: value for name, value in RESULT.items() if name != absent} for absent in RESULT if absent != "type"),
     {**RESULT, "grade": "good"},
     {**RESULT, "grade": ["acceptable"]},
@@ -381,7 +395,7 @@ BAD: list[Frame] = [
 @pytest.mark.parametrize("frame", BAD, ids=lambda frame: json.dumps(frame)[:70])
 def test_a_frame_of_a_bad_shape(frame: Frame) -> None:
     """A frame without the shape that `wire` states is refused, and nothing of it gets into the report."""
-    transcript = Transcript(1000)
+    transcript = Transcript(Kept(output_bytes=1000, events=100))
     for before in (READY,) if frame["type"] == "started" else (READY, STARTED):
         transcript.add(before)
     with pytest.raises(BadFrame):
@@ -396,7 +410,7 @@ def test_a_frame_of_a_bad_shape(frame: Frame) -> None:
 @pytest.mark.parametrize(
     "frame",
     [
-        *({name: value for name, value in BYE.items() if name != absent} for absent in ("warnings", "dropped")),
+        *({name: value for name, value in BYE.items() if name != absent} for absent in BYE if absent != "type"),
         {**BYE, "warnings": None},
         {**BYE, "warnings": "Mind the gap."},
         {**BYE, "warnings": [{"text": "Mind the gap."}]},
@@ -412,7 +426,7 @@ def test_a_frame_of_a_bad_shape(frame: Frame) -> None:
 )
 def test_a_bad_bye(frame: Frame) -> None:
     """A bye without its shape is refused, and does not make the run a success."""
-    transcript = Transcript(1000)
+    transcript = Transcript(Kept(output_bytes=1000, events=100))
     for before in (READY, STARTED, RESULT):
         transcript.add(before)
     with pytest.raises(BadFrame):
@@ -425,11 +439,11 @@ def test_a_bad_bye(frame: Frame) -> None:
 
 def test_too_much_output() -> None:
     """More output than the order allows is refused, because the child should have held it back."""
-    transcript = Transcript(10)
-    for frame in (READY, STARTED, {"type": "output", "lines": [[1, None, "1234"], [2, None, "1234"]]}):
+    transcript = Transcript(Kept(output_bytes=10, events=100))
+    for frame in (READY, STARTED, {"type": "output", "lines": [[1, None, None, "1234"], [2, None, None, "1234"]]}):
         transcript.add(frame)
     with pytest.raises(BadFrame, match="more output"):
-        transcript.add({"type": "output", "lines": [[3, None, ""]]})
+        transcript.add({"type": "output", "lines": [[3, None, None, ""]]})
 
 
 STRANGE: list[Any] = [None, True, -1, 0.5, 1e308, 10**400, "", "x", "nan", [], [[]], {}, {"a": [1]}]
@@ -457,7 +471,7 @@ def test_everything_at_every_place(number: int) -> None:
 
 
 def _check_any(frames: Sequence[Any]) -> None:
-    transcript = Transcript(1000)
+    transcript = Transcript(Kept(output_bytes=1000, events=100))
     broken = None
     try:
         for frame in frames:
