@@ -7,6 +7,7 @@ the standard library and puts facts into `extra`.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from contextvars import ContextVar
 from typing import Any
@@ -21,6 +22,9 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the request that is being answered in this context."""
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
+
+# What a terminal would obey (C0, C1) or show in another order (marks of direction), and what begins a new line.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def configure(level: str, style: str) -> None:
@@ -65,11 +69,21 @@ def _add_request_id(record: logging.LogRecord) -> bool:
 
 
 class _TextFormatter(logging.Formatter):
-    """The message, and after it the facts in `extra` as `name=value`."""
+    """The message, and after it the facts in `extra` as `name=value`, on one line; a traceback follows.
 
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        return " ".join([text, *(f"{name}={value!s}" for name, value in _facts(record).items())])
+    Names come from clients: what is no plain character is written as an escape.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the standard library's name
+        facts = (f"{name}={value!s}" for name, value in _facts(record).items())
+        return _plain(" ".join([super().formatMessage(record), *facts]))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  the standard library's name
+        return "\n".join(map(_plain, super().formatException(ei).split("\n")))
+
+
+def _plain(text: str) -> str:
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:
