@@ -263,6 +263,8 @@ def _check_params(module: ModuleType) -> None:
     params = getattr(module, "Params", None)
     if not (isinstance(params, type) and dataclasses.is_dataclass(params)):
         raise BadScenario("It has no dataclass `Params`.")
+    if not params.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise BadScenario("Its dataclass `Params` can be changed; write @dataclass(frozen=True).")
     for field in dataclasses.fields(params):
         if field.name in OPTIONS:
             raise BadScenario(f"Its parameter {field.name!r} has the name of a job's option {field.name!r}; rename it.")

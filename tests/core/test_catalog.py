@@ -390,3 +390,9 @@ def test_nobody_can_take_the_name_of_a_built_in_scenario(
     assert (ours, "built-in") == (found.get("sample").module.__name__, found.get("sample").origin)
     reason = "built-in already has a scenario of this name; give it another."
     assert (Unavailable("sample", "threadlab-extra", reason),) == found.unavailable
+
+
+def test_parameters_that_can_be_changed_are_refused(write: Write) -> None:
+    """A run that could change its own parameters would not be the run that was asked for."""
+    with pytest.raises(BadScenario, match="frozen=True"):
+        _load(write(("@dataclass(frozen=True)", "@dataclass")))
