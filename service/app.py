@@ -14,12 +14,14 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 from ulid import LaxMonotonicPolicy, ULIDGenerator
 
 from service import __version__, catalog
 from service.api import (
     atomicity,
+    border,
     describe,
     events,
     experiments,
@@ -93,6 +95,15 @@ def create_app(
         max_body_size=settings.max_body_bytes,
     )
     app.state.drain = drain
+    app.state.settings = settings
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
     problems.install(app, requests)
     try_limits = {"threads": settings.try_max_threads}
     app.include_router(jobs.make_router(intake))
@@ -112,7 +123,11 @@ class _App(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Return the layers around the endpoints."""
-        return middleware.RequestContext(super().build_middleware_stack(), problems.too_large)
+        given: Settings = self.state.settings
+        inner = super().build_middleware_stack()
+        hosts = (given.host, *given.allowed_hosts)
+        guarded = border.Border(inner, hosts, given.cors_origins, given.body_timeout_s, problems.refused)
+        return middleware.RequestContext(guarded, problems.too_large)
 
 
 def local_executor(found: catalog.Catalog, settings: Settings) -> LocalExecutor:

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service import __version__, catalog, logs
+from service.api import patience
 from service.api.requests import RequestLimits, RequestUnion
 from service.app import create_app, local_executor
 from service.catalog import Scenario
@@ -72,7 +73,9 @@ def serve(
         app = create_app(settings, found=_catalog())
     except ThreadlabError as exc:
         raise _failed(str(exc)) from exc
-    server = _Server(uvicorn.Config(_telling(app), settings.host, settings.port, log_config=None), app.state.drain)
+    http = patience.protocol(settings.headers_timeout_s)
+    config = uvicorn.Config(_telling(app), settings.host, settings.port, log_config=None, http=http)
+    server = _Server(config, app.state.drain)
     server.run()
     if not server.started:
         raise typer.Exit(1)
@@ -266,8 +269,13 @@ def _settings(given: dict[str, Any]) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as exc:
-        texts = [f"THREADLAB_{str(each['loc'][0]).upper()}: {each['msg']}" for each in exc.errors()]
+        texts = [_setting_text(each["loc"], each["msg"]) for each in exc.errors()]
         raise _failed("\n".join(texts)) from exc
+
+
+def _setting_text(place: tuple[int | str, ...], text: str) -> str:
+    text = text.removeprefix("Value error, ")
+    return f"THREADLAB_{str(place[0]).upper()}: {text}" if place else text
 
 
 def _failed(text: str) -> typer.Exit:

@@ -6,16 +6,19 @@ environment variable `THREADLAB_` plus its name in capitals.
 
 from __future__ import annotations
 
-from typing import Literal
+import ipaddress
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 __all__ = ["Settings"]
 
 _KIB = 1024
 _MIB = 1024 * _KIB
 _GIB = 1024 * _MIB
+
+Names = Annotated[tuple[str, ...], NoDecode]  # in the environment: separated by commas
 
 
 class Settings(BaseSettings):
@@ -25,6 +28,24 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     """Address to listen on. Default: loopback, because whoever reaches the service can use this machine."""
+
+    expose: bool = False
+    """Whether `host` may be an address that other machines can reach. Default: no, because there is no password:
+    whoever reaches the service can run its scenarios, read all jobs and delete them."""
+
+    allowed_hosts: Names = ()
+    """Names, separated by commas, by which clients may call the service, beside `localhost` and addresses in figures;
+    `*` for any. Default: none, so that no page can reach it through a name of its own (DNS rebinding)."""
+
+    cors_origins: Names = ()
+    """Origins, separated by commas, such as `https://course.example`, whose pages may use the service from a browser.
+    Default: none."""
+
+    headers_timeout_s: float = Field(10.0, gt=0)
+    """Seconds from a connection to the last header of its request. Default: many times what a bad network needs."""
+
+    body_timeout_s: float = Field(20.0, gt=0)
+    """Seconds that a request's body may take to arrive. Default: the longest allowed one at 13 KB a second."""
 
     port: int = Field(8000, ge=0, le=65_535)
     """TCP port; 0 takes a free one, which the start-up line names. Default: what uvicorn's users expect."""
@@ -124,3 +145,34 @@ class Settings(BaseSettings):
 
     log_format: Literal["auto", "text", "json"] = "auto"
     """How it is logged. Default: text on a terminal, JSON elsewhere."""
+
+    @field_validator("allowed_hosts", "cors_origins", mode="before")
+    @classmethod
+    def _names(cls, given: object) -> object:
+        return [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else given
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _no_wildcard(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in given:
+            scheme, _, rest = origin.partition("://")
+            if scheme not in ("http", "https") or not rest or set(rest) & set("/*? "):
+                raise ValueError(f"{origin!r} is no origin; write it like https://course.example, without a path.")
+        return given
+
+    @model_validator(mode="after")
+    def _reachable_only_if_meant(self) -> Self:
+        if not self.expose and not _is_loopback(self.host):
+            raise ValueError(
+                f"Other machines could reach the service at {self.host}, and it has no password: whoever reaches it "
+                "can run its scenarios, read all jobs and delete them. If that is meant, set THREADLAB_EXPOSE=true; "
+                "else leave THREADLAB_HOST at 127.0.0.1."
+            )
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

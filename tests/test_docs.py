@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from service import catalog, errors
-from service.api.problems import BY_STATUS, KINDS, Kind
+from service.api.problems import AT_BORDER, BY_STATUS, KINDS, Kind
 from service.app import create_app
 from service.executors.scripted import ScriptedExecutor
 from service.settings import Settings
@@ -88,7 +88,9 @@ def _is_class(node: ast.stmt) -> bool:
     return isinstance(node, ast.ClassDef)
 
 
-@pytest.mark.parametrize("kind", [*KINDS.values(), *BY_STATUS.values()], ids=lambda kind: kind.slug)
+@pytest.mark.parametrize(
+    "kind", [*KINDS.values(), *BY_STATUS.values(), *AT_BORDER.values()], ids=lambda kind: kind.slug
+)
 def test_problem_is_documented(kind: Kind) -> None:
     """A kind of problem has a title, and a remedy of a sentence, from which its page is made."""
     assert kind.title

@@ -1,4 +1,4 @@
-"""What happens around every request: an id, a log line, and headers that every answer has.
+"""What happens around every request: an id, a log line, and headers that every answer has; an endpoint may set its own.
 
 Who uses it: `app`, as the outermost layer. Pure ASGI, because it is on the path of every request.
 """
@@ -23,6 +23,20 @@ __all__ = ["RequestContext"]
 _log = logging.getLogger("service.access")
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")  # anything else from a client would be theirs to write into our log
+
+
+_HEADERS = {
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+}
+
+# What an answer may load when it is opened as a page: nothing, but a picture may style itself.
+_POLICY = "default-src 'none'; frame-ancestors 'none'"
+_POLICIES = {
+    "text/html": "base-uri 'none'; object-src 'none'; frame-ancestors 'none'",  # until a page says more about itself
+    "image/svg+xml": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+}
 
 
 class RequestContext:
@@ -60,7 +74,7 @@ class RequestContext:
                     replaced = True
                     return
                 headers["X-Request-ID"] = request_id
-                headers["X-Content-Type-Options"] = "nosniff"
+                _secure(headers)
             await send(message)
 
         try:
@@ -69,3 +83,15 @@ class RequestContext:
             took_s = round(time.perf_counter() - begun, 6)
             _log.info("%s %s", scope["method"], scope["path"], extra={"status": status, "took_s": took_s})
             logs.request_id.reset(token)
+
+
+def _secure(headers: MutableHeaders) -> None:
+    """Say what browsers may do with an answer. Pictures can be shown by other sites: they are made to be embedded."""
+    media_type = headers.get("content-type", "").partition(";")[0]
+    headers["X-Content-Type-Options"] = "nosniff"
+    for name, value in _HEADERS.items():
+        headers.setdefault(name, value)
+    headers.setdefault(
+        "Cross-Origin-Resource-Policy", "cross-origin" if media_type == "image/svg+xml" else "same-origin"
+    )
+    headers.setdefault("Content-Security-Policy", _POLICIES.get(media_type, _POLICY))

@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from service import web
-from service.api.problems import BY_STATUS, KINDS, Kind
+from service.api.problems import AT_BORDER, BY_STATUS, KINDS, Kind
 
 __all__ = ["ASSETS", "assets", "make_router"]
 
@@ -37,7 +37,7 @@ def assets() -> StaticFiles:
 def make_router(title: str, openapi_url: str) -> APIRouter:
     """Return the pages."""
     router = APIRouter(include_in_schema=False)
-    kinds = {kind.slug: kind for kind in [*KINDS.values(), *BY_STATUS.values()]}
+    kinds = {kind.slug: kind for kind in [*KINDS.values(), *BY_STATUS.values(), *AT_BORDER.values()]}
 
     @router.get("/")
     async def show_front() -> Response:

@@ -22,9 +22,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from service import errors, logs
+from service.api.border import Refusal
 from service.api.requests import RequestUnion
 
-__all__ = ["BY_STATUS", "KINDS", "Kind", "ProblemResponse", "install", "too_large"]
+__all__ = ["AT_BORDER", "BY_STATUS", "KINDS", "Kind", "ProblemResponse", "install", "refused", "too_large"]
 
 _log = logging.getLogger(__name__)
 
@@ -118,6 +119,12 @@ KINDS: dict[type[Exception], Kind] = {
 BY_STATUS: dict[int, Kind] = {
     404: Kind(404, "not-found", "No such page", "`/docs` lists all addresses."),
     405: Kind(405, "method-not-allowed", "That method is not for this address", "The header `Allow` says which are."),
+    408: Kind(
+        408,
+        "too-slow",
+        "The body took too long",
+        "Send it again, without pauses; `GET /v1/capacity` says how many seconds it may take.",
+    ),
     413: Kind(413, "body-too-large", "The body is too large", "`GET /v1/capacity` says how large it may be."),
     415: Kind(
         415,
@@ -126,6 +133,22 @@ BY_STATUS: dict[int, Kind] = {
         "Send the header `Content-Type: application/json`; `curl --json` does, `curl -d` does not.",
     ),
     500: Kind(500, "internal-error", "The service made a mistake", "Its log tells more, under the same request id."),
+}
+
+AT_BORDER: dict[Refusal, Kind] = {
+    "unknown-host": Kind(
+        421,
+        "unknown-host",
+        "The service is not known by that name",
+        "Use its address in figures, or `localhost`; or start it with the name in `THREADLAB_ALLOWED_HOSTS`.",
+    ),
+    "cross-site": Kind(
+        403,
+        "cross-site",
+        "Another site's page may not do that",
+        "Copy the address and paste it into the address bar; for a page of yours that is to use the service, start it "
+        "with that page's origin in `THREADLAB_CORS_ORIGINS`.",
+    ),
 }
 
 
@@ -181,6 +204,12 @@ def too_large(request: Request) -> Response:
     return _problem(request, BY_STATUS[413], BY_STATUS[413].remedy)
 
 
+def refused(request: Request, refusal: Refusal) -> Response:
+    """Return the answer to a request that may not enter."""
+    kind = AT_BORDER[refusal]
+    return _problem(request, kind, kind.remedy)
+
+
 def _methods(app: FastAPI, path: str) -> set[str]:
     """All methods of an address; a route by itself knows its own only."""
     found: set[str] = set()
@@ -198,7 +227,7 @@ def _problem(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     content = {
-        "type": str(request.base_url.replace(path=f"/problems/{kind.slug}")) if kind.slug else "about:blank",
+        "type": _page_of(request, kind),
         "title": kind.title,
         "status": kind.status,
         "detail": detail,
@@ -206,6 +235,13 @@ def _problem(
         "errors": found,
     }
     return ProblemResponse(content, kind.status, headers)
+
+
+def _page_of(request: Request, kind: Kind) -> str:
+    if not kind.slug:
+        return "about:blank"
+    path = f"/problems/{kind.slug}"
+    return path if kind.status == 421 else str(request.base_url.replace(path=path))  # that host is not ours to name
 
 
 def _not_sent_as_json(request: Request, exc: RequestValidationError) -> bool:

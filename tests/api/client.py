@@ -23,7 +23,7 @@ __all__ = ["Client", "Contract", "contract", "strict_json"]
 
 _ANSWER_S = 60.0  # far beyond what any answer takes, the held ones included
 
-_ANY_OPERATION = {405, 500}  # can be the answer of any address, and is a problem like the others
+_ANY_OPERATION = {403, 405, 408, 421, 500}  # can be the answer of any address, and is a problem like the others
 
 
 class Client:
@@ -42,7 +42,7 @@ class Client:
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False, client=("127.0.0.1", 50_000))
         try:
             async with httpx.AsyncClient(
-                transport=transport, base_url="http://threadlab.test", timeout=_ANSWER_S
+                transport=transport, base_url="http://threadlab.localhost", timeout=_ANSWER_S
             ) as http:
                 self._http = http
                 async with self.app.router.lifespan_context(self.app):  # ends first: it answers until the very end

@@ -41,7 +41,7 @@ def check_shape(client: Client, response: httpx.Response, status: int, kind: str
     contract().validate({"$ref": "#/components/schemas/Problem"}, content)
     assert not set(content) - set(Problem.model_fields)
     assert status == response.status_code == content["status"]
-    assert f"http://threadlab.test/problems/{kind}" == content["type"]
+    assert f"http://threadlab.localhost/problems/{kind}" == content["type"]
     assert content["title"]
     assert content["detail"]
     assert response.headers["x-request-id"] == content["request_id"]

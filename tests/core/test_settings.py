@@ -1,0 +1,45 @@
+"""Settings that keep the service from whoever is not meant to reach it."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from service.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the settings of these tests out of whoever runs them."""
+    for name in ("HOST", "EXPOSE", "ALLOWED_HOSTS", "CORS_ORIGINS"):
+        monkeypatch.delenv(f"THREADLAB_{name}", raising=False)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost"])
+def test_loopback_needs_nothing(host: str) -> None:
+    """What only this machine can reach is taken as it is."""
+    assert host == Settings(host=host).host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "lab.example", ""])
+def test_another_address_needs_to_be_meant(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address that others can reach is refused with what that means, unless the setting says so."""
+    with pytest.raises(ValidationError, match="THREADLAB_EXPOSE=true"):
+        Settings(host=host)
+    monkeypatch.setenv("THREADLAB_EXPOSE", "true")
+    assert host == Settings(host=host).host
+
+
+def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the environment names stand one after the other."""
+    monkeypatch.setenv("THREADLAB_ALLOWED_HOSTS", "lab.example, other ,")
+    monkeypatch.setenv("THREADLAB_CORS_ORIGINS", "https://course.example")
+    settings = Settings()
+    assert (("lab.example", "other"), ("https://course.example",)) == (settings.allowed_hosts, settings.cors_origins)
+
+
+@pytest.mark.parametrize("origin", ["*", "null", "course.example", "https://course.example/", "https://*.example"])
+def test_what_is_no_origin_is_refused(origin: str) -> None:
+    """A pattern or a page's address would let in nobody, or everybody."""
+    with pytest.raises(ValidationError, match="no origin"):
+        Settings(cors_origins=(origin,))
