@@ -1,13 +1,21 @@
-"""Pages for people: the documentation with assets of our own, and what each kind of problem means."""
+"""Pages for people: the page itself, the documentation with assets of our own, and what each kind of problem means.
 
+Each page has a content security policy that lets it load from here only and run no script but ours.
+"""
+
+import base64
+import hashlib
 import html
+import re
 from pathlib import Path
 
 from fastapi import APIRouter
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Scope
 
 from service import web
 from service.api.problems import AT_BORDER, BY_STATUS, KINDS, Kind
@@ -29,9 +37,35 @@ _PAGE = """<!doctype html>
 """
 
 
-def assets() -> StaticFiles:
-    """Return the app that serves our own files: style, icon, and the libraries of the documentation pages."""
-    return StaticFiles(directory=_WEB)
+_HOME = "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+_FRONT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " + _HOME
+)
+_PLAIN_POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; " + _HOME
+# Swagger UI and Redoc write style sheets of their own into the page, and Redoc searches in a worker made from a blob.
+_DOCS_POLICY = (
+    "default-src 'none'; script-src 'self' {hashes}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; worker-src blob:; " + _HOME
+)
+_INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+_SMALLEST_BYTES = 500  # what is smaller fits into one packet anyway
+
+
+class _Files(StaticFiles):
+    """Files that a browser keeps, and asks about each time: by their ETag, that costs no body."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        answer = await super().get_response(path, scope)
+        answer.headers["Cache-Control"] = "no-cache"
+        return answer
+
+
+def assets() -> ASGIApp:
+    """Return the app that serves our own files: style, scripts, icon, and libraries; compressed.
+
+    Only these are compressed: an answer that grows while it is read must not wait in a compressor.
+    """
+    return GZipMiddleware(_Files(directory=_WEB), minimum_size=_SMALLEST_BYTES)
 
 
 def make_router(title: str, openapi_url: str) -> APIRouter:
@@ -41,11 +75,13 @@ def make_router(title: str, openapi_url: str) -> APIRouter:
 
     @router.get("/")
     async def show_front() -> Response:
-        return RedirectResponse("/docs")
+        return FileResponse(
+            _WEB / "index.html", headers={"Content-Security-Policy": _FRONT_POLICY, "Cache-Control": "no-cache"}
+        )
 
     @router.get("/docs")
     async def show_docs() -> Response:
-        return get_swagger_ui_html(
+        page = get_swagger_ui_html(
             openapi_url=openapi_url,
             title=title,
             swagger_js_url=f"{ASSETS}/vendor/swagger-ui/swagger-ui-bundle.js",
@@ -53,16 +89,18 @@ def make_router(title: str, openapi_url: str) -> APIRouter:
             swagger_favicon_url=f"{ASSETS}/icon.svg",
             swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True, "docExpansion": "list"},
         )
+        return _guarded(page)
 
     @router.get("/redoc")
     async def show_redoc() -> Response:
-        return get_redoc_html(
+        page = get_redoc_html(
             openapi_url=openapi_url,
             title=title,
             redoc_js_url=f"{ASSETS}/vendor/redoc/redoc.standalone.js",
             redoc_favicon_url=f"{ASSETS}/icon.svg",
             with_google_fonts=False,
         )
+        return _guarded(page)
 
     @router.get("/problems")
     async def list_problems() -> Response:
@@ -95,4 +133,14 @@ def _problem_body(kind: Kind) -> str:
 
 
 def _page(title: str, body: str) -> Response:
-    return HTMLResponse(_PAGE.format(title=html.escape(title), body=body, assets=ASSETS))
+    page = _PAGE.format(title=html.escape(title), body=body, assets=ASSETS)
+    return HTMLResponse(page, headers={"Content-Security-Policy": _PLAIN_POLICY})
+
+
+def _guarded(page: HTMLResponse) -> Response:
+    """Allow a page of FastAPI's the very scripts that stand in it, by their hashes."""
+    scripts = _INLINE_SCRIPT.findall(bytes(page.body).decode())
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    hashes = " ".join(f"'sha256-{digest}'" for digest in digests)
+    page.headers["Content-Security-Policy"] = _DOCS_POLICY.format(hashes=hashes)
+    return page

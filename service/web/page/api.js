@@ -1,0 +1,69 @@
+/**
+ * Talks to the service: the only module of the page that calls `fetch`.
+ *
+ * Used by the views. It must not touch the document.
+ */
+
+/**
+ * The service said no (problem+json), or could not be reached (status 0).
+ * @property {number} status  the HTTP status; 0 when there was no answer
+ * @property {{pointer: string, detail: string, nearest?: unknown}[]} fields  what is wrong, field by field
+ * @property {number|null} retryAfter_s  when it is worth trying again, in seconds
+ */
+export class Problem extends Error {
+  constructor(status, body, retryAfter_s) {
+    super(body.detail || body.title || `The service answered ${status}.`);
+    this.status = status;
+    this.title = body.title || `Status ${status}`;
+    this.fields = body.errors || [];
+    this.retryAfter_s = retryAfter_s;
+  }
+}
+
+const UNREACHABLE = {
+  title: "The service cannot be reached",
+  detail: "No answer came. See whether it still runs (threadlab serve), then try again.",
+};
+
+/** Send a request; return the answer's JSON, or throw a Problem. */
+export async function ask(method, path, body, headers = {}) {
+  const answer = await send(method, path, body, headers);
+  const data = await answer.json().catch(() => ({}));
+  if (answer.ok) return data;
+  throw new Problem(answer.status, data, Number(answer.headers.get("Retry-After")) || null);
+}
+
+async function send(method, path, body, headers) {
+  const given = { Accept: "application/json", ...headers };
+  if (body !== undefined) given["Content-Type"] = "application/json";
+  try {
+    return await fetch(path, { method, headers: given, body: body === undefined ? undefined : JSON.stringify(body) });
+  } catch {
+    throw new Problem(0, UNREACHABLE, null);
+  }
+}
+
+export const listScenarios = async () => (await ask("GET", "/v1/scenarios")).scenarios;
+export const readScenario = (name) => ask("GET", `/v1/scenarios/${encodeURIComponent(name)}`);
+export const listInterpreters = async () => (await ask("GET", "/v1/interpreters")).interpreters;
+export const readCapacity = () => ask("GET", "/v1/capacity");
+export const listJobs = async (limit) => (await ask("GET", `/v1/jobs?limit=${limit}`)).jobs;
+export const listExperiments = async () => (await ask("GET", "/v1/experiments?limit=5")).experiments;
+export const submitJob = (body) => ask("POST", "/v1/jobs", body);
+export const cancelJob = (id) => ask("POST", `/v1/jobs/${id}/cancel`);
+
+/** The job; with `wait_s`, as soon as it is finished or that time is over. */
+export const readJob = (id, wait_s = 0) =>
+  ask("GET", `/v1/jobs/${encodeURIComponent(id)}`, undefined, wait_s ? { Prefer: `wait=${wait_s}` } : {});
+
+/** All events of a finished job, page by page. */
+export async function readEvents(id) {
+  const events = [];
+  let cursor = "";
+  do {
+    const page = await ask("GET", `/v1/jobs/${id}/events?limit=1000${cursor && `&cursor=${cursor}`}`);
+    events.push(...page.events);
+    cursor = page.next_cursor;
+  } while (cursor);
+  return events;
+}

@@ -1,0 +1,189 @@
+/**
+ * The page: keeps what is chosen and what is shown, and puts the views together.
+ *
+ * Used by `main.js`. Its state is the address's: every change of it goes through `go`, and back and forward read it again.
+ */
+
+import * as api from "./api.js";
+import { command } from "./curl.js";
+import { Form } from "./form.js";
+import { Scale } from "./lanes_view.js";
+import { Run, Trouble } from "./run.js";
+import { changedValues, fieldsOf, initialValues } from "./schema.js";
+import { Catalog, Experiments, Queue, RecentJobs } from "./shelf.js";
+import { decode, format, parse, push } from "./url.js";
+import { changes, named } from "./words.js";
+import { html, useEffect, useRef, useState } from "../vendor/htm/standalone.module.js";
+
+const FIRST = "counter"; // the lesson that most people come for
+const RECENT = 8;
+
+/** Call an asynchronous loader when something changes; give its value, or what was there before. */
+function useLoaded(load, initial, when, onProblem) {
+  const [value, setValue] = useState(initial);
+  useEffect(() => {
+    let current = true;
+    load().then((loaded) => current && setValue(loaded), onProblem);
+    return () => (current = false);
+  }, when);
+  return value;
+}
+
+/** The place that the address names, read again at back and forward. */
+function usePlace() {
+  const [place, setPlace] = useState(() => parse(location.search));
+  const read = () => setPlace(parse(location.search));
+  useEffect(() => {
+    addEventListener("popstate", read);
+    return () => removeEventListener("popstate", read);
+  }, []);
+  const go = (address) => {
+    push(address);
+    read();
+  };
+  return [place, go];
+}
+
+export function App() {
+  const [place, go] = usePlace();
+  const [problem, setProblem] = useState(null);
+  const [count, setCount] = useState(0); // grows when the lists below the runs are out of date
+  const refresh = () => setCount((before) => before + 1);
+  const name = place.scenario ?? FIRST;
+  const scenarios = useLoaded(api.listScenarios, [], [], setProblem);
+  const interpreters = useLoaded(api.listInterpreters, [], [], setProblem);
+  const scenario = useLoaded(() => api.readScenario(name), null, [name], setProblem);
+  const jobs = useLoaded(() => api.listJobs(RECENT), [], [count], setProblem);
+  const experiments = useLoaded(api.listExperiments, [], [count], setProblem);
+  const capacity = useLoaded(api.readCapacity, null, [count], setProblem);
+  const choose = (chosen) => {
+    setProblem(null);
+    go(format(chosen, {}, null, null));
+  };
+  const open = (job) => go(addressOf(job));
+  return html`
+    <${Catalog} scenarios=${scenarios} chosen=${name} onChoose=${choose} />
+    ${problem && html`<${Trouble} problem=${problem} />`}
+    ${scenario?.name === name &&
+    html`<${Bench} key=${name} scenario=${scenario} place=${place} interpreters=${interpreters} go=${go} onChange=${refresh} />`}
+    <div class="shelf">
+      <${RecentJobs} jobs=${jobs} addressOf=${addressOf} onOpen=${open} />
+      <${Experiments} experiments=${experiments} />
+      <${Queue} capacity=${capacity} />
+    </div>
+  `;
+}
+
+const addressOf = (job) => format(job.scenario, {}, job.id, null);
+
+/** One scenario: its form, and the runs that were made with it. */
+function Bench({ scenario, place, interpreters, go, onChange }) {
+  const fields = fieldsOf(scenario.parameters);
+  const [values, setValues] = useState(() => valuesAt(place, fields, scenario));
+  const [problem, setProblem] = useState(null);
+  const [busy, setBusy] = useState(false);
+  const [seen, setSeen] = useState({});
+  const shape = JSON.stringify(place.given);
+  useEffect(() => setValues(valuesAt(place, fields, scenario)), [shape]);
+  const changed = changedValues(fields, values);
+  const body = { scenario: scenario.name, ...changed };
+  const remember = (job) => {
+    setSeen((before) => ({ ...before, [job.id]: job }));
+    if (job.id === place.job && Object.keys(place.given).length === 0) setValues(valuesOf(job, fields));
+  };
+  const run = async (event) => {
+    event.preventDefault();
+    setBusy(true);
+    setProblem(null);
+    try {
+      const job = await api.submitJob(body);
+      go(format(scenario.name, changed, job.id, place.job));
+      onChange();
+    } catch (refused) {
+      setProblem(refused);
+    }
+    setBusy(false);
+  };
+  const set = (name, value) => setValues((before) => ({ ...before, [name]: value }));
+  return html`<div class="bench">
+    <form class="controls" aria-label="Scenario" onSubmit=${run} novalidate>
+      <h1>${scenario.title}</h1>
+      <p class="summary">${scenario.summary}</p>
+      <${Examples} scenario=${scenario} onChoose=${(example) => setValues({ ...initialValues(fields), ...example })} />
+      <${Form} fields=${fields} values=${values} errors=${problem?.fields ?? []} interpreters=${interpreters} onChange=${set} />
+      ${problem && html`<${Trouble} problem=${problem} />`}
+      <div class="actions">
+        <button type="submit" class="primary" disabled=${busy}>${place.job ? "Run again" : "Run"}</button>
+        <${Curl} text=${command(location.origin, body)} />
+      </div>
+      <details class="why"><summary>Why it happens</summary><pre tabindex="0">${scenario.text}</pre></details>
+    </form>
+    <${Runs} place=${place} seen=${seen} onJob=${remember} onFinish=${onChange}
+      onAlone=${() => go(format(scenario.name, changed, place.job, null))} />
+  </div>`;
+}
+
+/** What the address says, over the scenario's first example where it says nothing, over the defaults. */
+function valuesAt(place, fields, scenario) {
+  const given = Object.fromEntries(
+    fields.filter(({ name }) => name in place.given).map((field) => [field.name, decode(place.given[field.name], field)]),
+  );
+  const bare = place.job === null && Object.keys(given).length === 0;
+  return { ...initialValues(fields), ...(bare ? without(scenario.examples[0]?.body) : given) };
+}
+
+/** A job that was opened by its id alone fills the form. */
+const valuesOf = (job, fields) => ({ ...initialValues(fields), ...without(job.request) });
+
+function without(body = {}) {
+  const { scenario: _, ...rest } = body;
+  return rest;
+}
+
+const Examples = ({ scenario, onChoose }) =>
+  html`<div class="examples" role="group" aria-label="Examples">
+    ${scenario.examples.map(
+      ({ caption, body }) => html`<button type="button" class="small" onClick=${() => onChoose(without(body))}>${caption}</button>`,
+    )}
+  </div>`;
+
+/** The command for what the form says, shown and copied by one click. */
+function Curl({ text }) {
+  const [state, setState] = useState("");
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      setState("Copied.");
+    } catch {
+      setState("Select it to copy."); // a page that is not on https or loopback has no clipboard
+    }
+  };
+  return html`<button type="button" onClick=${copy}>Copy curl</button>
+    <pre class="curl" tabindex="0" aria-label="curl command">${text}</pre>
+    <span class="quiet" role="status">${state}</span>`;
+}
+
+/** The run, and the one before it above, on one scale. */
+function Runs({ place, seen, onJob, onFinish, onAlone }) {
+  const scale = useRef(null);
+  scale.current ??= new Scale();
+  const ids = [place.with, place.job].filter(Boolean);
+  const both = ids.length === 2;
+  const pick = (id) => (both ? (id === place.job ? "This run" : "The run before") : "The run");
+  return html`<div class="runs">
+    ${ids.length === 0 && html`<p class="empty">Press Run: what each thread does appears here, while it does it.</p>`}
+    ${both && html`<${Difference} before=${seen[place.with]} after=${seen[place.job]} onAlone=${onAlone} />`}
+    ${ids.map((id) => html`<${Run} key=${id} id=${id} label=${pick(id)} scale=${scale.current} onJob=${onJob} onFinish=${onFinish} />`)}
+  </div>`;
+}
+
+function Difference({ before, after, onAlone }) {
+  if (!before || !after) return null;
+  const texts = changes(before.request, after.request);
+  const outcome = ({ result, status }) => named(result?.outcome ?? status);
+  return html`<section class="difference" aria-label="What changed">
+    <p><b>Changed</b> ${texts.length ? texts.join("; ") : "nothing: the same again"}</p>
+    <p><b>Outcome</b> ${outcome(before)} → ${outcome(after)}</p>
+    <button type="button" class="small" onClick=${onAlone}>Show one run only</button>
+  </section>`;
+}

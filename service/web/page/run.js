@@ -1,0 +1,153 @@
+/**
+ * One run on the page: its outcome, its lanes, its output, its threads as a table.
+ *
+ * Used by `app.js`.
+ */
+
+import { cancelJob } from "./api.js";
+import { LanesView } from "./lanes_view.js";
+import { useRun } from "./use_run.js";
+import { STATUSES, isFinished, named, seconds, shown } from "./words.js";
+import { html, useEffect, useRef, useState } from "../vendor/htm/standalone.module.js";
+
+const MAX_LINES = 1000; // more would make the page slow; all of them are one link away
+
+/** @param {{id: string, label: string, scale: object, onJob: Function, onFinish: Function}} props */
+export function Run({ id, label, scale, onJob, onFinish }) {
+  const run = useRun(id, onFinish);
+  const { job, lanes, problem } = run;
+  useEffect(() => job && onJob(job), [job]);
+  useEffect(() => {
+    scale.runs.add(lanes);
+    return () => scale.runs.delete(lanes);
+  }, [lanes]);
+  if (problem && !job) return html`<${Trouble} problem=${problem} />`;
+  return html`<section class="run" aria-label=${label} data-status=${job?.status}>
+    <${Outcome} run=${run} label=${label} />
+    <div class="picture">
+      <${Picture} read=${() => run.lanes} scale=${scale} />
+      <${Output} lines=${lanes.output} id=${id} />
+    </div>
+    ${job?.result && html`<${Details} job=${job} />`}
+  </section>`;
+}
+
+/** What went wrong, and what to do next. */
+export const Trouble = ({ problem }) =>
+  html`<div class="trouble" role="alert">
+    <strong>${problem.title || "Something went wrong"}</strong>
+    <span>${problem.message}</span>
+    ${problem.retryAfter_s && html`<span>Try again in ${problem.retryAfter_s} s.</span>`}
+  </div>`;
+
+function Outcome({ run, label }) {
+  const { job, lanes, connected } = run;
+  const status = job?.status ?? "queued";
+  const result = job?.result;
+  return html`<header class="outcome" data-grade=${result?.grade}>
+    <div aria-live="polite">
+      <p class="kicker">${label}${job && html` · <code>${job.scenario}</code> ${STATUSES[status]}`}</p>
+      <h2>
+        ${result?.outcome ? named(result.outcome) : named(status)}
+        ${result?.grade && html` <span class="grade">${result.grade}</span>`}
+      </h2>
+      ${result?.meaning && html`<p class="meaning">${result.meaning}</p>`}
+      ${job?.error && html`<p class="meaning">${job.error.message || job.error.detail || job.error.type}</p>`}
+      ${!connected && html`<p class="meaning" role="status">The link is lost; reconnecting.</p>`}
+    </div>
+    ${lanes.progress && !result && html`<progress value=${lanes.progress.done} max=${lanes.progress.of} aria-label="Progress" />`}
+    ${job && !isFinished(status) && html`<${Cancel} id=${job.id} />`}
+  </header>`;
+}
+
+function Cancel({ id }) {
+  const [asked, setAsked] = useState(false);
+  const cancel = () => {
+    setAsked(true);
+    cancelJob(id).catch(() => setAsked(false)); // a job that ended by itself meanwhile shows that it did
+  };
+  return html`<button type="button" class="danger" disabled=${asked} onClick=${cancel}>Cancel</button>`;
+}
+
+function Picture({ read, scale }) {
+  const root = useRef(null);
+  const source = useRef(read);
+  source.current = read;
+  useEffect(() => {
+    const view = new LanesView(root.current, () => source.current(), scale);
+    return () => view.close();
+  }, []);
+  return html`<figure class="threads">
+    <figcaption>
+      <span class="key running">alive</span><span class="key holding">holds a lock</span
+      ><span class="key waiting">waits for a lock</span>
+    </figcaption>
+    <div ref=${root}></div>
+  </figure>`;
+}
+
+function Output({ lines, id }) {
+  const box = useRef(null);
+  useEffect(() => {
+    const { current } = box;
+    current.scrollTop = current.scrollHeight;
+  }, [lines.length]);
+  const cut = lines.length - MAX_LINES;
+  return html`<div class="output">
+    <h3>Output</h3>
+    <div class="lines" ref=${box} tabindex="0" role="log" aria-label="Output" aria-live="off">
+      ${cut > 0 && html`<p>${cut} earlier lines: <a href=${`/v1/jobs/${id}/output`}>all lines</a></p>`}
+      ${lines.length === 0 && html`<p class="quiet">Nothing printed.</p>`}
+      <ol>
+        ${lines.slice(-MAX_LINES).map(
+          ({ at, thread, line }) => html`<li><span class="at">${seconds(at)}</span><b>${thread}</b><span>${line}</span></li>`,
+        )}
+      </ol>
+    </div>
+  </div>`;
+}
+
+function Details({ job }) {
+  const { result } = job;
+  const facts = { ...result.timings, ...result.values };
+  return html`<div class="details">
+    ${result.warnings?.map((warning) => html`<p class="warning">${warning.detail || shown(warning)}</p>`)}
+    <dl class="facts">
+      <div><dt>interpreter</dt><dd>${job.python?.version}${job.python?.gil === false ? ", no GIL" : ""}</dd></div>
+      ${Object.entries(facts).map(
+        ([name, value]) =>
+          html`<div><dt>${named(name).replace(" (s)", "")}</dt><dd>${/_s$/.test(name) && typeof value === "number" ? seconds(value) : shown(value)}</dd></div>`,
+      )}
+    </dl>
+    ${job.error?.traceback && html`<pre tabindex="0">${job.error.traceback}</pre>`}
+    <details>
+      <summary>Threads as a table</summary>
+      <div class="wide" tabindex="0" role="region" aria-label="Threads"><${ThreadTable} threads=${result.threads} /></div>
+    </details>
+    <p class="links">
+      <a href=${job.links?.timeline ?? `/v1/jobs/${job.id}/timeline.svg`}>Picture (SVG)</a>
+      <a href=${job.links?.trace ?? `/v1/jobs/${job.id}/trace.json`} download>Trace</a>
+      <span class="quiet">opens in ui.perfetto.dev</span>
+      <a href=${`/v1/jobs/${job.id}`}>JSON</a>
+    </p>
+  </div>`;
+}
+
+const ThreadTable = ({ threads }) =>
+  html`<table>
+    <thead>
+      <tr>${["Thread", "Daemon", "Started", "Ended", "CPU", "Lock waits"].map((head) => html`<th scope="col">${head}</th>`)}</tr>
+    </thead>
+    <tbody>
+      ${threads.map(
+        (row) => html`<tr>
+          <th scope="row">${row.name}</th>
+          <td>${row.daemon ? "yes" : "no"}</td>
+          <td>${seconds(row.started_s)}</td>
+          <td>${row.ended_s === null ? "did not end" : seconds(row.ended_s)}</td>
+          <td>${seconds(row.cpu_s)}</td>
+          <td>${row.lock_waits ?? "–"}</td>
+        </tr>`,
+      )}
+    </tbody>
+  </table>`;

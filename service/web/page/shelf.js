@@ -1,0 +1,101 @@
+/**
+ * What stands beside the runs: the lessons and the catalogue above, recent jobs, experiments and the queue below.
+ *
+ * Used by `app.js`.
+ */
+
+import { ago, named, STATUSES } from "./words.js";
+import { html } from "../vendor/htm/standalone.module.js";
+
+const LESSONS = {
+  interleaving: "Two threads take turns",
+  named_workers: "Threads have names",
+  daemon: "A daemon ends with the program",
+  counter: "A lock keeps a counter exact",
+  custom: "The parameters of Thread()",
+};
+const GROUPS = {
+  "What threads are good for": ["io_bound", "cpu_bound", "pool", "oversubscription", "responsiveness", "convoy"],
+  "What goes wrong": ["atomicity", "check_then_act", "deadlock", "producer_consumer"],
+  "Locks and signals": ["rlock", "semaphore", "event", "condition", "barrier", "thread_local"],
+};
+
+/** The five lessons, and everything else that can be run. */
+export function Catalog({ scenarios, chosen, onChoose }) {
+  const byName = new Map(scenarios.map((scenario) => [scenario.name, scenario]));
+  const grouped = new Set([...Object.keys(LESSONS), ...Object.values(GROUPS).flat()]);
+  const groups = { ...GROUPS, More: scenarios.map(({ name }) => name).filter((name) => !grouped.has(name)) };
+  const option = (name) => html`<option value=${name} selected=${name === chosen}>${byName.get(name).title}</option>`;
+  return html`<nav class="catalog" aria-label="Lessons">
+    <ol class="lessons">
+      ${Object.entries(LESSONS).map(
+        ([name, title]) => html`<li>
+          <button type="button" aria-pressed=${name === chosen} data-lesson=${name} onClick=${() => onChoose(name)}>${title}</button>
+        </li>`,
+      )}
+    </ol>
+    <label class="all">
+      <span>All scenarios</span>
+      <select value=${chosen} onChange=${({ target }) => onChoose(target.value)}>
+        <optgroup label="Lessons">${Object.keys(LESSONS).filter((name) => byName.has(name)).map(option)}</optgroup>
+        ${Object.entries(groups).map(
+          ([title, names]) =>
+            names.some((name) => byName.has(name)) &&
+            html`<optgroup label=${title}>${names.filter((name) => byName.has(name)).map(option)}</optgroup>`,
+        )}
+      </select>
+    </label>
+  </nav>`;
+}
+
+/** The latest jobs, each a link that shows it. */
+export function RecentJobs({ jobs, addressOf, onOpen }) {
+  const open = (event, job) => {
+    if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+    event.preventDefault();
+    onOpen(job);
+  };
+  return html`<section aria-labelledby="recent"><h2 id="recent">Recent jobs</h2>
+    ${jobs.length === 0 && html`<p class="quiet">None yet: press Run.</p>`}
+    <ul class="recent">
+      ${jobs.map(
+        (job) => html`<li key=${job.id}>
+          <a href=${addressOf(job)} onClick=${(event) => open(event, job)}>
+            <b>${named(job.scenario)}</b>
+            <span class="grade" data-grade=${job.result?.grade}>${named(job.result?.outcome ?? job.status)}</span>
+            <span class="quiet">${job.label ?? STATUSES[job.status]}, ${ago(job.created_at)}</span>
+          </a>
+        </li>`,
+      )}
+    </ul></section>`;
+}
+
+/** Experiments with their charts. */
+export const Experiments = ({ experiments }) =>
+  html`<section aria-labelledby="experiments"><h2 id="experiments">Experiments</h2>
+    ${experiments.length === 0 &&
+    html`<p class="quiet">None yet. <code>POST /v1/experiments</code> runs a matrix of jobs; <a href="/docs#/experiments">see how</a>.</p>`}
+    <ul class="experiments">
+      ${experiments.map(
+        (experiment) => html`<li key=${experiment.id}>
+          <a href=${`/v1/experiments/${experiment.id}`}>${experiment.label ?? experiment.id}</a>
+          <span class="quiet">${named(experiment.status)}, ${ago(experiment.created_at)}</span>
+          <${Chart} experiment=${experiment} />
+        </li>`,
+      )}
+    </ul></section>`;
+
+/** A chart that cannot be drawn yet leaves no broken picture behind. */
+const Chart = ({ experiment }) =>
+  experiment.links?.chart &&
+  html`<img src=${experiment.links.chart} alt="" loading="lazy" onError=${({ target }) => target.remove()} />`;
+
+/** How busy the service is. */
+export function Queue({ capacity }) {
+  if (!capacity) return null;
+  const text = Object.entries(capacity.lanes).map(
+    ([lane, { queued, running, slots }]) => `${lane}: ${running} of ${slots} running, ${queued} waiting`,
+  );
+  return html`<section aria-labelledby="queue"><h2 id="queue">Queue</h2>
+    <ul class="plain">${text.map((line) => html`<li>${line}</li>`)}</ul></section>`;
+}

@@ -1,0 +1,55 @@
+/**
+ * Numbers, states and differences in words.
+ *
+ * Used by all views. Pure.
+ */
+
+import { same } from "./schema.js";
+
+/** A duration in the unit that suits it; a dash for what was not measured. */
+export function seconds(value_s) {
+  if (value_s === null || value_s === undefined) return "–";
+  const size = Math.abs(value_s);
+  if (size >= 1 || size === 0) return `${Number(value_s.toFixed(3))} s`;
+  if (size >= 1e-3) return `${Number((value_s * 1e3).toFixed(2))} ms`;
+  return `${Number((value_s * 1e6).toFixed(1))} µs`;
+}
+
+/** A counted value as people write it. */
+export function shown(value) {
+  if (value === null) return "null";
+  if (typeof value === "number") return value.toLocaleString("en", { maximumSignificantDigits: 6 });
+  return typeof value === "string" ? value : JSON.stringify(value);
+}
+
+/** `switch_interval_s` as "switch interval (s)". */
+export const named = (name) => name.replace(/_s$/, " (s)").replace(/_bytes$/, " (bytes)").replaceAll("_", " ");
+
+export const STATUSES = {
+  queued: "waiting for its turn",
+  running: "running",
+  succeeded: "ran to its end",
+  failed: "raised an error",
+  timed_out: "ran out of time and was ended",
+  cancelled: "was cancelled",
+  lost: "was lost",
+};
+
+export const isFinished = (status) => !["queued", "running"].includes(status);
+
+/** What changed between two requests: "lock: true → false", one text per field. */
+export function changes(before, after) {
+  return [...new Set([...Object.keys(before), ...Object.keys(after)])]
+    .filter((name) => name !== "label" && !same(before[name], after[name]))
+    .map((name) => `${named(name)}: ${shown(before[name] ?? null)} → ${shown(after[name] ?? null)}`);
+}
+
+/** "2 minutes ago", for times as RFC 3339. */
+export function ago(moment, now_ms = Date.now()) {
+  const past_s = Math.max(0, (now_ms - Date.parse(moment)) / 1000);
+  for (const [unit, size_s] of [["day", 86_400], ["hour", 3_600], ["minute", 60]]) {
+    const count = Math.floor(past_s / size_s);
+    if (count) return `${count} ${unit}${count === 1 ? "" : "s"} ago`;
+  }
+  return "just now";
+}
