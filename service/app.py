@@ -29,6 +29,7 @@ from service.api import (
     laboratory,
     middleware,
     pages,
+    pictures,
     problems,
     scenarios,
     system,
@@ -108,6 +109,7 @@ def create_app(
     try_limits = {"threads": settings.try_max_threads}
     app.include_router(jobs.make_router(intake))
     app.include_router(events.make_router(desk, settings.watcher_patience_s))
+    app.include_router(pictures.make_router(desk))
     app.include_router(atomicity.make_router(found, intake, executor))
     app.include_router(experiments.make_router(desk, bench, experimenter))
     app.include_router(scenarios.make_router(found, intake, settings.try_timeout_s, try_limits))

@@ -155,10 +155,11 @@ class Runner:
                 self._store.move(JobState.RUNNING, lost, EventLog(self._store.life, []))
                 _log.error("job lost", extra={"job": job.id, "reason": text})
                 return
-            reason = f"The service ended during attempt {job.attempt}."
             job = job.put_back()
-            feed.tell([story.returned(job, self._clock(), reason)])
+            feed.tell([story.returned(job, self._clock(), f"The service ended during attempt {job.attempt}.")])
             self._store.move(JobState.RUNNING, job, feed.log())
+        else:
+            feed.tell([story.returned(job, self._clock(), "The service was started again.")])
         entry = _Entry(job, _promise(), feed, taken_up=True)
         with self._lock:
             self._entries[job.id] = entry

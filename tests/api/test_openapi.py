@@ -29,6 +29,8 @@ OPERATIONS = {
     "get_job": "GET /v1/jobs/{job_id}",
     "delete_job": "DELETE /v1/jobs/{job_id}",
     "job_events": "GET /v1/jobs/{job_id}/events",
+    "job_timeline": "GET /v1/jobs/{job_id}/timeline.svg",
+    "job_trace": "GET /v1/jobs/{job_id}/trace.json",
     "job_output": "GET /v1/jobs/{job_id}/output",
     "cancel_job": "POST /v1/jobs/{job_id}/cancel",
     "rerun_job": "POST /v1/jobs/{job_id}/rerun",

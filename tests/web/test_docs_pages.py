@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import pytest
@@ -116,11 +117,41 @@ def test_redoc_shows_every_operation(visit: Visit, live_server: Server) -> None:
     check_clean(visit)
 
 
-def test_front_page_shows_the_documentation(visit: Visit) -> None:
-    """The service's address leads to its documentation."""
-    visit.page.goto("/")
-    visit.page.locator(".opblock").first.wait_for()
-    assert visit.page.url.endswith("/docs")
+def test_the_page_runs_a_lesson(visit: Visit) -> None:
+    """Run on the front page draws a lane for each thread before the job has ended, and then says how it ended."""
+    visit.page.goto("/?scenario=interleaving&delay_s=0.2")
+    visit.page.get_by_role("button", name="Run", exact=True).click()
+    visit.page.get_by_role("button", name="Cancel").wait_for()
+    visit.page.get_by_text("Thread-2").first.wait_for()
+    assert visit.page.get_by_role("button", name="Cancel").is_visible()
+    visit.page.get_by_role("button", name="Run again").wait_for()
+    visit.page.locator("header.outcome[data-grade=acceptable]").wait_for()
+    assert "job=job_" in visit.page.url
+    check_clean(visit)
+
+
+def test_the_page_cancels(visit: Visit, live_server: Server) -> None:
+    """Cancel ends the job that is on the page."""
+    job_id = live_server.submit({"scenario": "daemon", "main_s": 30.0})
+    visit.page.goto(f"/?job={job_id}")
+    visit.page.get_by_role("button", name="Cancel").click()
+    visit.page.locator("header.outcome").get_by_text("cancelled").first.wait_for()
+    assert "cancelled" == live_server.job(job_id)["status"]
+    check_clean(visit)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_link_shows_a_run_on_a_phone(visit: Visit, live_server: Server, scheme: Literal["light", "dark"]) -> None:
+    """A link with a job in it shows that run, at 375 pixels without scrolling sideways, light and dark."""
+    job = live_server.run({"scenario": "counter", "threads": 3, "iterations": 20, "trace": "locks"})
+    visit.page.emulate_media(color_scheme=scheme)
+    visit.page.set_viewport_size({"width": 375, "height": 800})
+    visit.page.goto(f"/?job={job['id']}")
+    visit.page.get_by_text(job["result"]["meaning"]).first.wait_for()
+    wide = visit.page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= 375
+    background = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (scheme == "dark") == (sum(map(int, re.findall(r"\d+", background)[:3])) < 200)
     check_clean(visit)
 
 

@@ -1,0 +1,195 @@
+"""The threads of a job side by side: how long each ran, what it waited for and what it held.
+
+Who uses it: the pictures and the trace beside this file. Pure. Seconds count from the beginning of the scenario.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from service.events import JobEvent
+from service.jobs import Job
+
+__all__ = ["Flow", "Lane", "Lanes", "Mark", "Span", "make"]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From when to when something was so; `open_end` where its end was not seen."""
+
+    from_s: float
+    to_s: float
+    lock: str
+    open_end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A moment: a printed line or a note."""
+
+    at_s: float
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A release, and the acquire of a thread that waited for it."""
+
+    lock: str
+    from_number: int
+    released_s: float
+    to_number: int
+    acquired_s: float
+
+
+@dataclass(slots=True)
+class Lane:
+    """One thread; number 0 is the main thread."""
+
+    number: int
+    name: str
+    daemon: bool
+    from_s: float
+    to_s: float
+    open_end: bool = True
+    waits: list[Span] = field(default_factory=list)
+    holds: list[Span] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """All threads of a job, the main thread first, and what is between them.
+
+    Attributes:
+        active: (seconds, threads) each time that a thread started or ended, by its own stamps: `active_count()` may
+            count one a moment longer.
+        end_s: where the last thing ends.
+    """
+
+    lanes: list[Lane]
+    flows: list[Flow]
+    active: list[tuple[float, int]]
+    end_s: float
+
+    @property
+    def locks(self) -> list[str]:
+        """The locks that were seen, in the order of their first use."""
+        used = [span for lane in self.lanes for span in (*lane.waits, *lane.holds)]
+        return list(dict.fromkeys(span.lock for span in sorted(used, key=lambda span: span.from_s)))
+
+
+def make(job: Job, events: Iterable[JobEvent]) -> Lanes:
+    """Return the lanes of a job's last attempt; of one whose events were not kept, from its result's threads."""
+    told = sorted(_last_attempt(events), key=lambda event: float(event["at_s"]))
+    if not any(event["type"] == "start" for event in told):
+        told = sorted([*_from_rows(job), *told], key=lambda event: float(event["at_s"]))
+    wall_s = (job.result["timings"]["wall_s"] if job.result else None) or 0.0
+    end_s = max([wall_s, *(event["at_s"] for event in told)])
+    return _Builder(end_s, wall_s).build(told)
+
+
+def _last_attempt(events: Iterable[JobEvent]) -> list[JobEvent]:
+    told: list[JobEvent] = []
+    for event in events:
+        if event["type"] == "started":
+            told = [event]
+        elif event["type"] != "state":
+            told.append(event)
+    return told
+
+
+def _from_rows(job: Job) -> list[JobEvent]:
+    made: list[JobEvent] = []
+    for index, row in enumerate(job.result["threads"] if job.result else (), start=1):
+        who = {"thread": row["name"], "number": row.get("number", index)}
+        made.append({"type": "start", "at_s": row["started_s"], "daemon": row["daemon"], "active_threads": None, **who})
+        if row["ended_s"] is not None:
+            made.append({"type": "end", "at_s": row["ended_s"], **who})
+    return made
+
+
+class _Builder:
+    """Reads events in order of time."""
+
+    def __init__(self, end_s: float, wall_s: float) -> None:
+        self._end_s = end_s
+        self._main = Lane(0, "MainThread", False, 0.0, wall_s or end_s, open_end=not wall_s)
+        self._lanes = {0: self._main}
+        self._waiting: dict[int, JobEvent] = {}  # by number: the wait that has not ended
+        self._held: dict[str, JobEvent] = {}  # by lock: the acquire that was not released
+        self._released: dict[str, JobEvent] = {}  # by lock: the last release
+        self._flows: list[Flow] = []
+        self._active: list[tuple[float, int]] = []
+
+    def build(self, told: Sequence[JobEvent]) -> Lanes:
+        for event in told:
+            take = getattr(self, f"_{event['type']}", None)
+            if take is not None:
+                take(event)
+        for event in list(self._waiting.values()):
+            self._end_wait(event["number"], self._end_s, open_end=True)
+        for lock in list(self._held):
+            self._end_hold(lock, self._end_s, open_end=True)
+        lanes = sorted(self._lanes.values(), key=lambda lane: (lane.number != 0, lane.from_s, lane.number))
+        return Lanes(lanes, self._flows, self._active, self._end_s)
+
+    def _lane(self, event: JobEvent) -> Lane:
+        number = event["number"]
+        if number not in self._lanes:  # a thread that did not come from the lab
+            self._lanes[number] = Lane(number, event["thread"] or "", False, event["at_s"], self._end_s)
+        return self._lanes[number]
+
+    def _started(self, event: JobEvent) -> None:
+        self._active.append((0.0, event["active_threads"]))
+
+    def _start(self, event: JobEvent) -> None:
+        lane = Lane(event["number"], event["thread"], event["daemon"], event["at_s"], self._end_s)
+        self._lanes[lane.number] = lane
+        self._active.append((event["at_s"], (self._active[-1][1] if self._active else 1) + 1))
+
+    def _end(self, event: JobEvent) -> None:
+        lane = self._lane(event)
+        lane.to_s, lane.open_end = event["at_s"], False
+        self._active.append((event["at_s"], max(0, (self._active[-1][1] if self._active else 1) - 1)))
+
+    def _wait(self, event: JobEvent) -> None:
+        self._lane(event)
+        self._end_wait(event["number"], event["at_s"])
+        self._waiting[event["number"]] = event
+
+    def _give_up(self, event: JobEvent) -> None:
+        self._end_wait(event["number"], event["at_s"])
+
+    def _acquire(self, event: JobEvent) -> None:
+        waited = event["number"] in self._waiting
+        self._lane(event)
+        self._end_wait(event["number"], event["at_s"])
+        release = self._released.pop(event["lock"], None)
+        if waited and release is not None:
+            self._flows.append(Flow(event["lock"], release["number"], release["at_s"], event["number"], event["at_s"]))
+        self._end_hold(event["lock"], event["at_s"])
+        self._held[event["lock"]] = event
+
+    def _release(self, event: JobEvent) -> None:
+        self._end_hold(event["lock"], event["at_s"])
+        self._released[event["lock"]] = event
+
+    def _output(self, event: JobEvent) -> None:
+        if event["number"] is not None:
+            self._lane(event).marks.append(Mark(event["at_s"], "output", event["line"]))
+
+    def _note(self, event: JobEvent) -> None:
+        self._lane(event).marks.append(Mark(event["at_s"], "note", event["text"]))
+
+    def _end_wait(self, number: int, at_s: float, *, open_end: bool = False) -> None:
+        wait = self._waiting.pop(number, None)
+        if wait is not None:
+            self._lanes[number].waits.append(Span(wait["at_s"], at_s, wait["lock"], open_end))
+
+    def _end_hold(self, lock: str, at_s: float, *, open_end: bool = False) -> None:
+        taken = self._held.pop(lock, None)
+        if taken is not None:
+            self._lanes[taken["number"]].holds.append(Span(taken["at_s"], at_s, lock, open_end))

@@ -1,0 +1,201 @@
+"""A picture of a job's threads: a lane for each, the locks that they held and waited for, and how many were active.
+
+Who uses it: the HTTP face. Pure. Colours are those of Okabe and Ito, which people with any colour vision tell apart;
+waits are hatched as well, so that colour is not the only sign.
+
+Source: M. Okabe, K. Ito, "Color Universal Design" (2008).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+from service.events import JobEvent
+from service.jobs import Job
+from service.pictures.lanes import Lane, Lanes, Span, make
+from service.pictures.svg import Element, element, picture, text
+
+__all__ = ["draw"]
+
+_WIDTH = 900.0
+_LEFT = 190.0  # for names of some 26 characters
+_RIGHT = 16.0
+_TOP = 58.0
+_CURVE = 56.0  # height of the curve of active threads
+_MOST_LANES = 64  # more than that nobody tells apart; how many more there are is said
+_MOST_MARKS = 200  # of one lane
+_NAME = 26  # characters
+_HUES = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2", "#d55e00", "#f0e442")
+
+_STYLE = """
+text { font: 12px system-ui, sans-serif; fill: #1f2328 }
+.title { font-size: 15px; font-weight: 600 } .quiet { fill: #57606a; font-size: 11px }
+.back { fill: #ffffff } .grid { stroke: #d8dee4 } .life { fill: #c9d1d9 } .mark { stroke: #1f2328 }
+.curve { fill: none; stroke: #1f2328; stroke-width: 1.5 } .hatch { stroke: #1f2328 }
+@media (prefers-color-scheme: dark) {
+text { fill: #e6edf3 } .quiet { fill: #9da7b3 } .back { fill: #0d1117 } .grid { stroke: #30363d }
+.life { fill: #3d444d } .mark { stroke: #e6edf3 } .curve { stroke: #e6edf3 } .hatch { stroke: #e6edf3 } }
+"""
+
+
+def draw(job: Job, events: Iterable[JobEvent]) -> str:
+    """Return the picture of a job's last attempt, as SVG."""
+    lanes = make(job, events)
+    shown = lanes.lanes[:_MOST_LANES]
+    pitch = 22.0 if len(shown) <= 16 else 14.0
+    scale = _Scale(lanes.end_s)
+    bottom = _TOP + pitch * len(shown)
+    hues = {lock: _HUES[number % len(_HUES)] for number, lock in enumerate(lanes.locks)}
+    more = len(lanes.lanes) - len(shown)
+    content = [
+        element("rect", class_="back", width="100%", height="100%"),
+        _PATTERN,
+        element("text", [text(_title(job))], class_="title", x=12, y=22),
+        element("text", [text(_caption(job))], class_="quiet", x=12, y=40),
+        *_grid(scale, bottom + _CURVE),
+        *(each for n, lane in enumerate(shown) for each in _lane(lane, _TOP + pitch * n, pitch, scale, hues)),
+        *_curve(lanes, bottom + 8, scale),
+        *_legend(hues, bottom + _CURVE + 34, more),
+    ]
+    height = bottom + _CURVE + 48
+    return picture(_WIDTH, height, content, title=_title(job), description=_words(job, lanes), style=_STYLE)
+
+
+class _Scale:
+    """Seconds to pixels, and where to put figures."""
+
+    def __init__(self, end_s: float) -> None:
+        self._end_s = end_s or 1e-6
+        self.least_s = self._end_s / (_WIDTH - _LEFT - _RIGHT) / 3  # a third of a pixel
+
+    def x(self, at_s: float) -> float:
+        return _LEFT + at_s / self._end_s * (_WIDTH - _LEFT - _RIGHT)
+
+    def ticks(self) -> list[float]:
+        """About six round numbers: 1, 2 or 5 times a power of ten apart."""
+        rough = self._end_s / 6
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+        return [number * step for number in range(int(self._end_s / step) + 1)]
+
+
+_PATTERN = element(
+    "defs",
+    [
+        element(
+            "pattern",
+            [element("path", class_="hatch", d="M0 5L5 0", stroke_width=1)],
+            id="waits",
+            width=5,
+            height=5,
+            patternUnits="userSpaceOnUse",
+        )
+    ],
+)
+
+
+def _grid(scale: _Scale, bottom: float) -> Iterator[Element]:
+    for tick in scale.ticks():
+        x = scale.x(tick)
+        yield element("path", class_="grid", d=f"M{x:.1f} {_TOP - 6:.1f}V{bottom:.1f}")
+        yield element("text", [text(_time(tick))], class_="quiet", x=x, y=bottom + 14, text_anchor="middle")
+
+
+def _lane(lane: Lane, top: float, pitch: float, scale: _Scale, hues: dict[str, str]) -> Iterator[Element]:
+    height = pitch - 6
+    name = lane.name if len(lane.name) <= _NAME else f"{lane.name[: _NAME - 1]}…"
+    label = [text(name + (" ◦" if lane.daemon else "")), element("title", [text(lane.name)])]
+    size = None if pitch > 16 else "10px"
+    yield element("text", label, x=12, y=top + height - 3, style=size and f"font-size:{size}")
+    life = [Span(lane.from_s, lane.to_s, "")]
+    yield element("path", class_="life", d=_boxes(life, top + height * 0.3, height * 0.4, scale))
+    for lock in dict.fromkeys(span.lock for span in lane.holds):
+        held = [span for span in lane.holds if span.lock == lock]
+        yield element("path", fill=hues[lock], d=_boxes(held, top, height, scale))
+    for lock in dict.fromkeys(span.lock for span in lane.waits):
+        boxes = _boxes([span for span in lane.waits if span.lock == lock], top, height, scale)
+        yield element("path", fill=hues[lock], fill_opacity=0.35, d=boxes)
+        yield element("path", fill="url(#waits)", d=boxes)
+    marks = "".join(f"M{scale.x(mark.at_s):.1f} {top:.1f}v{height:.1f}" for mark in lane.marks[:_MOST_MARKS])
+    if marks:
+        yield element("path", class_="mark", d=marks, stroke_width=0.75)
+
+
+def _boxes(spans: Sequence[Span], top: float, height: float, scale: _Scale) -> str:
+    """One path for all: what is closer than a third of a pixel is drawn as one."""
+    merged: list[list[float]] = []
+    for span in sorted(spans, key=lambda each: each.from_s):
+        if merged and span.from_s - merged[-1][1] < scale.least_s:
+            merged[-1][1] = max(merged[-1][1], span.to_s)
+        else:
+            merged.append([span.from_s, span.to_s])
+    return "".join(
+        f"M{scale.x(begin):.1f} {top:.1f}h{max(0.6, scale.x(end) - scale.x(begin)):.1f}v{height:.1f}"
+        f"H{scale.x(begin):.1f}z"
+        for begin, end in merged
+    )
+
+
+def _curve(lanes: Lanes, top: float, scale: _Scale) -> Iterator[Element]:
+    if not lanes.active:
+        return
+    peak = max(count for _, count in lanes.active)
+    height = _CURVE - 16
+
+    def y(count: int) -> float:
+        return top + height * (1 - count / peak) if peak else top + height
+
+    path = f"M{scale.x(0):.1f} {y(lanes.active[0][1]):.1f}"
+    path += "".join(f"H{scale.x(at_s):.1f}V{y(count):.1f}" for at_s, count in lanes.active)
+    yield element("path", class_="curve", d=f"{path}H{scale.x(lanes.end_s):.1f}")
+    yield element("text", [text(f"active threads, at most {peak}")], class_="quiet", x=12, y=top + height / 2 + 4)
+
+
+def _legend(hues: dict[str, str], y: float, more: int) -> Iterator[Element]:
+    said = ["│ a printed line", "◦ daemon"]
+    if more > 0:
+        said.append(f"{more} more threads are not shown")
+    x = 12.0
+    for lock, hue in list(hues.items())[: len(_HUES)]:
+        name = lock if len(lock) <= 14 else f"{lock[:13]}…"
+        yield element("rect", x=x, y=y - 9, width=10, height=10, fill=hue)
+        yield element("text", [text(f"holds {name} (hatched: waits)")], class_="quiet", x=x + 14, y=y)
+        x += 34 + 6.2 * (len(name) + 23)
+    yield element("text", [text("   ".join(said))], class_="quiet", x=_WIDTH - _RIGHT, y=40, text_anchor="end")
+
+
+def _title(job: Job) -> str:
+    outcome = job.result["outcome"] if job.result else None
+    return f"{job.scenario}: {outcome or job.status.value}"
+
+
+def _caption(job: Job) -> str:
+    result, python = job.result, job.python
+    meaning = result["meaning"] if result else None
+    short = None if meaning is None else meaning if len(meaning) <= 70 else f"{meaning[:69]}…"
+    told = f"CPython {python['version']}, GIL {'on' if python['gil'] else 'off'}" if python else None
+    return ". ".join(part.rstrip(".") for part in (told, short) if part)
+
+
+def _words(job: Job, lanes: Lanes) -> str:
+    """What there is to see, for those who do not see it."""
+    threads = len(lanes.lanes) - 1
+    peak = max((count for _, count in lanes.active), default=None)
+    waits = [(span.to_s - span.from_s, lane.name, span.lock) for lane in lanes.lanes for span in lane.waits]
+    said = [f"{threads} threads beside the main thread in {_time(lanes.end_s)}."]
+    if peak is not None:
+        said.append(f"At most {peak} were active at once.")
+    if waits:
+        longest, name, lock = max(waits)
+        said.append(f"The longest wait for a lock was {_time(longest)}, of {name} for {lock}.")
+    if job.result and job.result["meaning"]:
+        said.append(job.result["meaning"])
+    return " ".join(said)
+
+
+def _time(seconds: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size or unit == "µs":
+            return f"{seconds / size:.3g} {unit}" if seconds else "0"
+    raise AssertionError
