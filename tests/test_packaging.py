@@ -113,7 +113,7 @@ def test_wheel_names_version_and_command(wheel: zipfile.ZipFile, metadata: Messa
 def test_lock_has_pins_and_hashes_only(lock: str) -> None:
     """A lock pins each package to one version with hashes, and says nothing of where it comes from."""
     text = (ROOT / lock).read_text()
-    pinned = r"[a-z0-9-]+==[^\s;\\]+( ; [^\\]+)?"
+    pinned = r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==[^\s;\\]+( ; [^\\]+)?"
     hashed = r" \\\n    --hash=sha256:[0-9a-f]{64}"
     entries = re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE)
 
