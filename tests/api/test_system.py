@@ -116,10 +116,14 @@ class TestProbes:
 
 
 class TestPages:
-    def test_front_page_leads_to_the_documentation(self, client: Client) -> None:
-        """Whoever opens the service's address lands on its documentation."""
+    def test_front_page_runs_nothing_inline(self, client: Client) -> None:
+        """The front page is HTML of our own, leads to the documentation, and allows scripts from files of ours only."""
         response = client.get("/")
-        assert (307, "/docs") == (response.status_code, response.headers["location"])
+        assert (200, "text/html") == (response.status_code, response.headers["content-type"].split(";")[0])
+        assert 'href="/docs"' in response.text
+        policy = response.headers["content-security-policy"]
+        assert "script-src 'self'" in policy
+        assert "unsafe-inline" not in policy
 
     @pytest.mark.parametrize("path", ["/docs", "/redoc", "/problems"])
     def test_pages_are_html(self, client: Client, path: str) -> None:
