@@ -870,7 +870,7 @@ def test_garbage_on_the_link(executor: LocalExecutor, garbage: str) -> None:
 
 def test_what_came_before_the_garbage(run: Run) -> None:
     """What a child said before it broke the protocol is told, even if both came in one read."""
-    report = run("""os.write(3, b'{"type":"output","lines":[[1,null,"said"]]}\\ngarbage\\n')\ntime.sleep(60)""")
+    report = run("""os.write(3, b'{"type":"output","lines":[[1,null,null,"said"]]}\\ngarbage\\n')\ntime.sleep(60)""")
     assert (JobState.LOST, "ChildBroken") == (report.status, failure_of(report)[0])
     assert [(None, "said")] == lines(report)
 
