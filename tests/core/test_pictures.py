@@ -128,9 +128,25 @@ def test_the_trace(job: Job) -> None:
     assert {0: "MainThread", 1: "Thread-1", 2: "Thread-2"} == names
     waits = [(each["tid"], each["ts"], each["dur"]) for each in made if each["name"] == "wait for A"]
     assert [(2, pytest.approx(3e5), pytest.approx(3e5))] == waits
-    assert ["b", "e", "b", "e"] == [each["ph"] for each in made if each["name"] == "hold A"]
+    holds = [(each["tid"], each["ts"], each["dur"]) for each in made if each["name"] == "hold A"]
+    assert [(1, 2e5, 3e5), (2, 6e5, 1e5)] == holds
     assert [("s", 1), ("f", 2)] == [(each["ph"], each["tid"]) for each in made if each["name"] == "A handed on"]
     assert [1, 2, 3, 2, 1] == [each["args"]["threads"] for each in made if each["ph"] == "C"]
+
+
+def test_locks_that_are_released_in_the_order_in_which_they_were_taken(job: Job) -> None:
+    """A hold that outlives the one around it is cut there, and both parts are in the trace."""
+    told = [
+        STARTED,
+        start(0.0, 1),
+        event("acquire", 0.1, 1, lock="A"),
+        event("acquire", 0.2, 1, lock="B"),
+        event("release", 0.3, 1, lock="A"),
+        event("release", 0.4, 1, lock="B"),
+    ]
+    made = trace.chrome(job, told)["traceEvents"]
+    holds = [(each["name"], each["ts"], each["dur"]) for each in made if each["name"].startswith("hold")]
+    assert [("hold A", 1e5, 2e5), ("hold B", 2e5, 1e5), ("hold B", 3e5, 1e5)] == holds
 
 
 KINDS = st.sampled_from(["start", "end", "wait", "acquire", "release", "give_up", "note", "output", "progress"])
@@ -149,4 +165,21 @@ def test_any_events(told: list[tuple[str, float, int, str]]) -> None:
         waits = sorted(lane.waits, key=lambda span: span.from_s)
         assert all(one.to_s <= two.from_s for one, two in pairwise(waits))
     ET.fromstring(timeline.draw(job, events))
-    assert {each["ph"] for each in trace.chrome(job, events)["traceEvents"]} <= set("MXbeisfC")
+    made = trace.chrome(job, events)["traceEvents"]
+    assert {each["ph"] for each in made} <= set("MXisfC")
+    for tid in {each["tid"] for each in made}:
+        check_nested([each for each in made if each["tid"] == tid and each["ph"] == "X"])
+
+
+def check_nested(slices: list[dict[str, Any]]) -> None:
+    """Slices of one track begin one after the other, each within those that it begins in."""
+    ends: list[int] = []
+    begun = 0
+    for each in slices:
+        from_ns, to_ns = round(each["ts"] * 1e3), round(each["ts"] * 1e3) + round(each["dur"] * 1e3)
+        assert begun <= from_ns <= to_ns
+        begun = from_ns
+        while ends and ends[-1] <= from_ns:
+            ends.pop()
+        assert not ends or to_ns <= ends[-1]
+        ends.append(to_ns)
