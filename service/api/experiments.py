@@ -4,21 +4,24 @@ No `from __future__ import annotations` here: see `requests`.
 """
 
 import hashlib
+from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Header, Path, Query
+from fastapi import APIRouter, Body, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 from starlette.responses import Response
 
 from service.api.answers import Desk, JsonAnswer, documented, tags
-from service.api.jobs import IdempotencyKey, Prefer, read_cursor, write_cursor
+from service.api.jobs import IdempotencyKey, IfNoneMatch, Prefer, read_cursor, write_cursor
 from service.api.laboratory import Laboratory
+from service.api.pictures import SVG_HEADERS
 from service.api.schemas import ExperimentList, ExperimentView, experiment_head, experiment_view
 from service.errors import IllegalExperimentMove
 from service.experimenter import Experimenter
 from service.experiments import Analysis, analyse, csv_text
 from service.experiments.experiment import Experiment, ExperimentState
+from service.pictures import chart
 from service.stores.base import Idempotency, Store
 
 __all__ = ["make_router"]
@@ -108,7 +111,7 @@ def make_router(desk: Desk, laboratory: Laboratory, experimenter: Experimenter) 
     async def get_experiment(
         experiment_id: ExperimentId,
         prefer: Prefer = None,
-        if_none_match: Annotated[str | None, Header(description="An `ETag` that you have already.")] = None,
+        if_none_match: IfNoneMatch = None,
     ) -> Response:
         """Look at an experiment, at what it has shown so far; with `Prefer: wait=N`, once it is finished."""
         wait = desk.wait(prefer)
@@ -142,6 +145,13 @@ def make_router(desk: Desk, laboratory: Laboratory, experimenter: Experimenter) 
         """Forget a finished experiment. Its jobs stay."""
         await desk.future(desk.store.delete_experiment(experiment_id))
 
+    _add_papers(router, desk, look)
+    return router
+
+
+def _add_papers(router: APIRouter, desk: Desk, look: Callable[[str], tuple[Experiment, Analysis]]) -> None:
+    """Add what is taken along: the table and the picture."""
+
     @router.get(
         "/{experiment_id}/table.csv",
         response_class=Response,
@@ -156,7 +166,24 @@ def make_router(desk: Desk, laboratory: Laboratory, experimenter: Experimenter) 
         headers = {"Content-Disposition": f'attachment; filename="{experiment_id}.csv"'}
         return Response(csv_text(analysis), media_type="text/csv; charset=utf-8; header=present", headers=headers)
 
-    return router
+    @router.get(
+        "/{experiment_id}/chart.svg",
+        response_class=Response,
+        responses={
+            200: {"content": {"image/svg+xml": {"schema": {"type": "string"}}}, "description": "A picture."},
+            **documented(304, 404, 422, 503),
+        },
+    )
+    async def get_chart(experiment_id: ExperimentId, if_none_match: IfNoneMatch = None) -> Response:
+        """A picture of what it has shown so far: speedup over workers with the ideal line and the knees, else the
+        medians with their intervals and how often each outcome was seen.
+        """
+        experiment, analysis = await desk.blocking(look, experiment_id)
+        headers = {"ETag": _etag(experiment, analysis), **SVG_HEADERS}
+        if if_none_match is not None and {"*", headers["ETag"]} & tags(if_none_match):
+            return Response(status_code=304, headers=headers)
+        drawn = await desk.blocking(chart.draw, experiment, analysis)
+        return Response(drawn, media_type="image/svg+xml", headers=headers)
 
 
 def _idempotency(key: str | None, experiment: Experiment, seed: int | None) -> Idempotency | None:

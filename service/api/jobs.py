@@ -27,13 +27,14 @@ from service.jobs import Job, JobState
 from service.runner import Ticket
 from service.stores.base import Idempotency, JobQuery
 
-__all__ = ["IdempotencyKey", "Intake", "JobId", "Prefer", "make_router", "read_cursor", "write_cursor"]
+__all__ = ["IdempotencyKey", "IfNoneMatch", "Intake", "JobId", "Prefer", "make_router", "read_cursor", "write_cursor"]
 
 _ID = re.compile(r"(job|exp)_[0-9a-hjkmnp-tv-z]{26}")
 
 _MAX_PAGE = 200  # list items are about 1 kB, so a page stays under 200 kB
 
 JobId = Annotated[str, Path(description="A job's `id`.", examples=["job_01kabcdefghjkmnpqrstvwxyz0"], max_length=64)]
+IfNoneMatch = Annotated[str | None, Header(description="An `ETag` that you have already.")]
 Prefer = Annotated[
     str | None,
     Header(description="`wait=N`: hold the answer until the job is finished, at most N seconds (RFC 7240)."),
@@ -171,7 +172,7 @@ def make_router(intake: Intake) -> APIRouter:
     async def get_job(
         job_id: JobId,
         prefer: Prefer = None,
-        if_none_match: Annotated[str | None, Header(description="An `ETag` that you have already.")] = None,
+        if_none_match: IfNoneMatch = None,
     ) -> Response:
         """Look at a job; with `Prefer: wait=N`, once it is finished."""
         wait = desk.wait(prefer)

@@ -560,10 +560,23 @@ class CautionView(_Answer):
     remedy: str
 
 
+class ExperimentLinks(_Answer):
+    """Where more of it is."""
+
+    self: str
+    chart: str
+    """A picture."""
+    table: str
+    """Its rows as CSV."""
+    jobs: str
+    """Its runs."""
+
+
 class ExperimentItem(_Answer):
     """An experiment in a list: without its rows."""
 
     id: str
+    links: ExperimentLinks
     status: ExperimentState
     scenario: str
     label: str | None
@@ -777,6 +790,12 @@ def experiment_head(experiment: Experiment) -> dict[str, Any]:
     """Return an experiment in the shape of `ExperimentItem`, ready for JSON."""
     return {
         "id": experiment.id,
+        "links": {
+            "self": f"/v1/experiments/{experiment.id}",
+            "chart": f"/v1/experiments/{experiment.id}/chart.svg",
+            "table": f"/v1/experiments/{experiment.id}/table.csv",
+            "jobs": f"/v1/jobs?label={experiment.id}",
+        },
         "status": experiment.status.value,
         "scenario": experiment.scenario,
         "label": experiment.label,

@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
-__all__ = ["Element", "element", "picture", "text"]
+__all__ = ["Drawn", "Element", "element", "picture", "text"]
 
 Element = str
+
+
+class Drawn(NamedTuple):
+    """A part of a picture, and where it ends, in pixels from the top."""
+
+    content: list[Element]
+    bottom: float
+
 
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2 (Char)
 

@@ -8,11 +8,11 @@ Source: M. Okabe, K. Ito, "Color Universal Design" (2008).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from service.events import JobEvent
 from service.jobs import Job
+from service.pictures.axes import Axis
 from service.pictures.lanes import Lane, Lanes, Span, make
 from service.pictures.svg import Element, element, picture, text
 
@@ -26,6 +26,7 @@ _CURVE = 56.0  # height of the curve of active threads
 _MOST_LANES = 64  # more than that nobody tells apart; how many more there are is said
 _MOST_MARKS = 200  # of one lane
 _NAME = 26  # characters
+_LEAST_S = 1e-6  # from side to side: nothing shorter can be stamped
 _HUES = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2", "#d55e00", "#f0e442")
 
 _STYLE = """
@@ -44,7 +45,7 @@ def draw(job: Job, events: Iterable[JobEvent]) -> str:
     lanes = make(job, events)
     shown = lanes.lanes[:_MOST_LANES]
     pitch = 22.0 if len(shown) <= 16 else 14.0
-    scale = _Scale(lanes.end_s)
+    scale = Axis(0.0, max(lanes.end_s, _LEAST_S), _LEFT, _WIDTH - _RIGHT, doubling=False)
     bottom = _TOP + pitch * len(shown)
     hues = {lock: _HUES[number % len(_HUES)] for number, lock in enumerate(lanes.locks)}
     more = len(lanes.lanes) - len(shown)
@@ -62,24 +63,6 @@ def draw(job: Job, events: Iterable[JobEvent]) -> str:
     return picture(_WIDTH, height, content, title=_title(job), description=_words(job, lanes), style=_STYLE)
 
 
-class _Scale:
-    """Seconds to pixels, and where to put figures."""
-
-    def __init__(self, end_s: float) -> None:
-        self._end_s = end_s or 1e-6
-        self.least_s = self._end_s / (_WIDTH - _LEFT - _RIGHT) / 3  # a third of a pixel
-
-    def x(self, at_s: float) -> float:
-        return _LEFT + at_s / self._end_s * (_WIDTH - _LEFT - _RIGHT)
-
-    def ticks(self) -> list[float]:
-        """About six round numbers: 1, 2 or 5 times a power of ten apart."""
-        rough = self._end_s / 6
-        power = 10.0 ** math.floor(math.log10(rough))
-        step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
-        return [number * step for number in range(int(self._end_s / step) + 1)]
-
-
 _PATTERN = element(
     "defs",
     [
@@ -95,14 +78,14 @@ _PATTERN = element(
 )
 
 
-def _grid(scale: _Scale, bottom: float) -> Iterator[Element]:
+def _grid(scale: Axis, bottom: float) -> Iterator[Element]:
     for tick in scale.ticks():
-        x = scale.x(tick)
+        x = scale.place(tick)
         yield element("path", class_="grid", d=f"M{x:.1f} {_TOP - 6:.1f}V{bottom:.1f}")
         yield element("text", [text(_time(tick))], class_="quiet", x=x, y=bottom + 14, text_anchor="middle")
 
 
-def _lane(lane: Lane, top: float, pitch: float, scale: _Scale, hues: dict[str, str]) -> Iterator[Element]:
+def _lane(lane: Lane, top: float, pitch: float, scale: Axis, hues: dict[str, str]) -> Iterator[Element]:
     height = pitch - 6
     name = lane.name if len(lane.name) <= _NAME else f"{lane.name[: _NAME - 1]}…"
     label = [text(name + (" ◦" if lane.daemon else "")), element("title", [text(lane.name)])]
@@ -117,27 +100,28 @@ def _lane(lane: Lane, top: float, pitch: float, scale: _Scale, hues: dict[str, s
         boxes = _boxes([span for span in lane.waits if span.lock == lock], top, height, scale)
         yield element("path", fill=hues[lock], fill_opacity=0.35, d=boxes)
         yield element("path", fill="url(#waits)", d=boxes)
-    marks = "".join(f"M{scale.x(mark.at_s):.1f} {top:.1f}v{height:.1f}" for mark in lane.marks[:_MOST_MARKS])
+    marks = "".join(f"M{scale.place(mark.at_s):.1f} {top:.1f}v{height:.1f}" for mark in lane.marks[:_MOST_MARKS])
     if marks:
         yield element("path", class_="mark", d=marks, stroke_width=0.75)
 
 
-def _boxes(spans: Sequence[Span], top: float, height: float, scale: _Scale) -> str:
+def _boxes(spans: Sequence[Span], top: float, height: float, scale: Axis) -> str:
     """One path for all: what is closer than a third of a pixel is drawn as one."""
+    least_s = scale.high / (scale.to_px - scale.from_px) / 3
     merged: list[list[float]] = []
     for span in sorted(spans, key=lambda each: each.from_s):
-        if merged and span.from_s - merged[-1][1] < scale.least_s:
+        if merged and span.from_s - merged[-1][1] < least_s:
             merged[-1][1] = max(merged[-1][1], span.to_s)
         else:
             merged.append([span.from_s, span.to_s])
     return "".join(
-        f"M{scale.x(begin):.1f} {top:.1f}h{max(0.6, scale.x(end) - scale.x(begin)):.1f}v{height:.1f}"
-        f"H{scale.x(begin):.1f}z"
+        f"M{scale.place(begin):.1f} {top:.1f}h{max(0.6, scale.place(end) - scale.place(begin)):.1f}v{height:.1f}"
+        f"H{scale.place(begin):.1f}z"
         for begin, end in merged
     )
 
 
-def _curve(lanes: Lanes, top: float, scale: _Scale) -> Iterator[Element]:
+def _curve(lanes: Lanes, top: float, scale: Axis) -> Iterator[Element]:
     if not lanes.active:
         return
     peak = max(count for _, count in lanes.active)
@@ -146,9 +130,9 @@ def _curve(lanes: Lanes, top: float, scale: _Scale) -> Iterator[Element]:
     def y(count: int) -> float:
         return top + height * (1 - count / peak) if peak else top + height
 
-    path = f"M{scale.x(0):.1f} {y(lanes.active[0][1]):.1f}"
-    path += "".join(f"H{scale.x(at_s):.1f}V{y(count):.1f}" for at_s, count in lanes.active)
-    yield element("path", class_="curve", d=f"{path}H{scale.x(lanes.end_s):.1f}")
+    path = f"M{scale.place(0):.1f} {y(lanes.active[0][1]):.1f}"
+    path += "".join(f"H{scale.place(at_s):.1f}V{y(count):.1f}" for at_s, count in lanes.active)
+    yield element("path", class_="curve", d=f"{path}H{scale.place(lanes.end_s):.1f}")
     yield element("text", [text(f"active threads, at most {peak}")], class_="quiet", x=12, y=top + height / 2 + 4)
 
 

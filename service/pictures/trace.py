@@ -2,8 +2,8 @@
 
 Who uses it: the HTTP face. Pure. Each thread has one track: its life, in it what it waited for and what it held. Slices
 of a track have to nest, and locks need not be released in the order in which they were taken: a slice that outlives the
-one around it is cut there and goes on as a second one. Times are microseconds, exact to the nanosecond, because a viewer
-drops a slice that overlaps its neighbour by one.
+one around it is cut there and goes on as a second one. Times are microseconds, exact to the nanosecond, because a
+viewer drops a slice that overlaps its neighbour by one.
 
 Source: "Trace Event Format", the Chromium project.
 """
@@ -28,11 +28,12 @@ def chrome(job: Job, events: Iterable[JobEvent]) -> dict[str, Any]:
     """Return the trace of a job's last attempt."""
     lanes = make(job, events)
     pid = (job.result["process"]["pid"] if job.result else None) or 1
+    active = [{"ts": _ns(at_s) / 1e3, "args": {"threads": number}} for at_s, number in lanes.active]
     slices = [
         {"ph": "M", "name": "process_name", "pid": pid, "tid": 0, "args": {"name": f"{job.scenario} {job.id}"}},
         *(each for lane in lanes.lanes for each in _lane(lane)),
         *_flows(lanes),
-        *({"ph": "C", "name": "active threads", "ts": _ns(at_s) / 1e3, "args": {"threads": n}} for at_s, n in lanes.active),
+        *({"ph": "C", "name": "active threads", **each} for each in active),
     ]
     return {
         "displayTimeUnit": "ms",

@@ -24,6 +24,7 @@ OPERATIONS = {
     "cancel_experiment": "POST /v1/experiments/{experiment_id}/cancel",
     "delete_experiment": "DELETE /v1/experiments/{experiment_id}",
     "get_table": "GET /v1/experiments/{experiment_id}/table.csv",
+    "get_chart": "GET /v1/experiments/{experiment_id}/chart.svg",
     "submit_job": "POST /v1/jobs",
     "list_jobs": "GET /v1/jobs",
     "get_job": "GET /v1/jobs/{job_id}",

@@ -1,95 +1,16 @@
-"""The documentation in a real browser that can reach nothing but the service."""
+"""The documentation and the page in a real browser that can reach nothing but the service."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support import CI, need
 from tests.system.server import Server
-
-try:
-    from playwright.sync_api import Browser, Page, Route, sync_playwright
-except ImportError:
-    sync_playwright = None  # type: ignore[assignment]
+from tests.web.visit import Visit, check_clean
 
 pytestmark = pytest.mark.browser
-
-_FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-_PATIENCE_MS = 30_000  # a page takes a second or two here; Redoc's a little longer on a busy machine
-
-
-@pytest.fixture(scope="module")
-def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A real server."""
-    with Server(tmp_path_factory.mktemp("docs")) as server:
-        yield server.start()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
-    if sync_playwright is None:
-        (pytest.fail if CI else pytest.skip)("playwright is not installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=need("chromium"), args=_FLAGS)
-        yield browser
-        browser.close()
-
-
-@dataclass
-class Visit:
-    """A page, and what went wrong or abroad while it was open."""
-
-    page: Page
-    abroad: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-
-
-@pytest.fixture
-def visit(browser: Browser, live_server: Server) -> Iterator[Visit]:
-    """A fresh page whose every request to another host is blocked and written down."""
-    context = browser.new_context(base_url=live_server.url)
-    context.set_default_timeout(_PATIENCE_MS)
-    visit = Visit(context.new_page())
-    home = urlsplit(live_server.url).netloc
-
-    def guard(route: Route) -> None:
-        url = urlsplit(route.request.url)
-        if url.netloc == home or url.scheme in {"data", "blob"}:
-            route.continue_()
-        else:
-            visit.abroad.append(route.request.url)
-            route.abort()
-
-    context.route("**/*", guard)
-    context.route_web_socket("**/*", lambda socket: visit.abroad.append(socket.url))
-    visit.page.on("console", lambda message: visit.errors.append(message.text) if message.type == "error" else None)
-    visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
-    visit.page.on("response", lambda answer: visit.missing.append(answer.url) if answer.status >= 400 else None)
-    yield visit
-    context.close()
-
-
-def check_clean(visit: Visit) -> None:
-    """Nothing was asked of another host, nothing failed, nothing was missing."""
-    visit.page.wait_for_load_state("networkidle")
-    assert [] == visit.abroad
-    assert [] == visit.missing
-    assert [] == visit.errors
 
 
 def summaries(server: Server) -> list[str]:
