@@ -14,6 +14,8 @@ import sys
 import types
 import typing
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -21,21 +23,27 @@ import uvicorn
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
+from ulid import ULID
 
-from service import __version__, catalog, logs
+from service import __version__, catalog, logs, remote, terminal
 from service.api import patience
 from service.api.requests import RequestLimits, RequestUnion
+from service.api.schemas import job_view
 from service.app import create_app, local_executor
 from service.catalog import Scenario
 from service.errors import ThreadlabError
-from service.executors.base import Cancel, Kept, Order
-from service.jobs import JobState, Report
+from service.events import Trace
+from service.executors.base import Cancel, Kept, Order, Sink
+from service.jobs import Job, JobState, Report
 from service.settings import Settings
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 __all__ = ["main"]
+
+_INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended: 128 and the signal's number
+_DEFAULTS = {"as_json": False}
 
 _catalog = functools.cache(catalog.find)  # the commands are made from it, and so is what they start
 
@@ -45,7 +53,11 @@ _app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-_run_app = typer.Typer(help="Run one scenario here, without a service, and print what it showed.", no_args_is_help=True)
+_run_app = typer.Typer(
+    help="Run one scenario, here or on a server, watch its threads, and print what it showed. The exit code is 0 if it "
+    "succeeded, 1 if not, 2 for options that do not exist, 130 after Ctrl-C, which cancels it.",
+    no_args_is_help=True,
+)
 _app.add_typer(_run_app, name="run")
 
 
@@ -165,73 +177,77 @@ def interpreters() -> None:
     executor.close()
 
 
-def _run(scenario: Scenario, given: dict[str, Any]) -> None:
-    """Run a scenario on a local executor and print its report."""
-    settings = _settings({})
-    found = _catalog()
-    requests = RequestUnion(found, RequestLimits({}, settings.default_timeout_s, settings.max_timeout_s))
+def _run(scenario: Scenario, given: dict[str, Any], url: str | None, as_json: bool) -> None:
+    """Run a scenario here or on a server, show it as it runs, and print its answer."""
+    screen = terminal.screen(scenario.name, as_json=as_json)
     try:
-        texts = {name: value for name, value in given.items() if isinstance(value, str)}
-        values = requests.dump(requests.parse({**given, **requests.from_query(scenario.name, texts)}))
+        with screen:
+            if url is None:
+                job = _run_here(scenario, given, screen.tell)
+            else:
+                job = remote.run(url, _body(_requests(_settings({})), scenario, given), screen.tell)
+    except ThreadlabError as exc:
+        raise _failed(str(exc)) from exc
+    terminal.show(job, as_json=as_json)
+    if job["status"] == JobState.CANCELLED:
+        raise typer.Exit(_INTERRUPTED)
+    if job["status"] != JobState.SUCCEEDED:
+        raise typer.Exit(1)
+
+
+def _run_here(scenario: Scenario, given: dict[str, Any], tell: Sink) -> dict[str, Any]:
+    """Return the finished job of a local executor; Ctrl-C cancels it."""
+    settings = _settings({})
+    requests = _requests(settings)
+    try:
+        request = requests.parse(_body(requests, scenario, given))
     except ValidationError as exc:
         raise _failed(
             "\n".join(f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in exc.errors())
         ) from exc
-    kept = Kept(output_bytes=settings.max_output_bytes, events=settings.max_events)
-    order = Order.of("job_run", scenario, values, kept)
-    executor = local_executor(found, settings)
+    values, label = requests.dump(request), given.get("label")
+    new_id = f"job_{str(ULID()).lower()}"
+    job = Job(new_id, scenario.name, scenario.lane(request), values, datetime.now(UTC), label)
+    order = Order.of(job.id, scenario, values, Kept(output_bytes=settings.max_output_bytes, events=settings.max_events))
+    executor = local_executor(_catalog(), settings)
+    cancel = Cancel()
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            running = pool.submit(executor.run, order, tell, cancel)
+            job = job.start(datetime.now(UTC))
+            report = _outcome(running, cancel)
+        finally:
+            executor.close()
+    view = job_view(job.finish(report, datetime.now(UTC)))
+    del view["links"]  # it is nowhere but here
+    return view
+
+
+def _requests(settings: Settings) -> RequestUnion:
+    return RequestUnion(_catalog(), RequestLimits({}, settings.default_timeout_s, settings.max_timeout_s))
+
+
+def _body(requests: RequestUnion, scenario: Scenario, given: dict[str, Any]) -> dict[str, Any]:
+    """What the options stand for as the body of `POST /v1/jobs`."""
+    texts = {name: value for name, value in given.items() if isinstance(value, str)}
+    return {**given, **requests.from_query(scenario.name, texts)}
+
+
+def _outcome(running: Future[Report], cancel: Cancel) -> Report:
+    """Wait for a run; the first Ctrl-C cancels it and waits for what it has to say."""
     try:
-        report = executor.run(order, lambda _: None, Cancel())
-    except ThreadlabError as exc:
-        raise _failed(str(exc)) from exc
-    finally:
-        executor.close()
-    _print(scenario, report)
-    if report.status is not JobState.SUCCEEDED:
-        raise typer.Exit(1)
-
-
-def _print(scenario: Scenario, report: Report) -> None:
-    console = Console(highlight=False)
-    result = report.result
-    if result is not None:
-        for line in result["output"]:
-            console.print(f"{line['at_s']:9.4f}  {line['thread'] or '-':<24}  {line['line']}", markup=False)
-        console.print(_table(scenario, report))
-    if report.error is not None:
-        console.print(report.error["traceback"] or f"{report.error['type']}: {report.error['message']}", markup=False)
-
-
-def _table(scenario: Scenario, report: Report) -> Table:
-    result = report.result
-    assert result is not None
-    table = Table(
-        title=f"{scenario.name}: {result['outcome'] or report.status}", show_header=False, title_justify="left"
-    )
-    facts: dict[str, Any] = {"status": report.status.value, "grade": result["grade"], "meaning": result["meaning"]}
-    facts |= result["values"] | dict(result["timings"])
-    facts |= {f"active threads {name}": count for name, count in result["active_threads"].items()}
-    if report.python is not None:
-        facts["python"] = f"{report.python['version']}, GIL {'on' if report.python['gil'] else 'off'}"
-    for name, value in facts.items():
-        if value is not None:
-            table.add_row(name, _text(value))
-    for warning in result["warnings"]:
-        table.add_row("warning", warning)
-    return table
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list) and any(isinstance(each, dict) for each in value):
-        return f"{len(value)} of them; a job's answer lists them"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+        return running.result()
+    except KeyboardInterrupt:
+        cancel.wish()
+        return running.result()
 
 
 def _command(scenario: Scenario) -> Callable[..., None]:
     """A command whose options are the scenario's parameters."""
 
     def command(**given: Any) -> None:
-        _run(scenario, {name: value for name, value in given.items() if value is not None})
+        url, as_json = given.pop("url"), given.pop("as_json")
+        _run(scenario, {name: value for name, value in given.items() if value is not None}, url, as_json)
 
     hints = scenario.hints()
     parameters = [
@@ -247,9 +263,13 @@ def _command(scenario: Scenario) -> Callable[..., None]:
         "python": Annotated[str | None, typer.Option(help="Which interpreter: 3.13, 3.13t, 3.x; see `interpreters`.")],
         "gil": Annotated[Literal["on", "off"] | None, typer.Option(help="Of a free-threaded build.")],
         "timeout_s": Annotated[float | None, typer.Option(help="Seconds that it may run.")],
+        "trace": Annotated[Trace | None, typer.Option(help="What is recorded: `locks` shows who waits for whom.")],
+        "label": Annotated[str | None, typer.Option(help="A text of yours to find the job again by.")],
+        "url": Annotated[str | None, typer.Option("--url", help="Run it on this server: http://HOST:PORT.")],
+        "as_json": Annotated[bool, typer.Option("--json", help="Print the whole answer as JSON, and nothing else.")],
     }
     parameters += [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_DEFAULTS.get(name), annotation=annotation)
         for name, annotation in options.items()
     ]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -20,6 +20,9 @@
     - ForkServerDied         it could not be started, or ended under a job
     - ForkFailed             the system refused another process
     - InterpreterNotFound    no interpreter here is the one asked for
+  x RemoteError
+    - ServiceUnreachable     no service answers at an address
+    - ServiceRefused         the service there does not accept what was asked of it
 
 Who uses it: every floor above. `api.problems` alone turns these into HTTP; nothing here knows of status codes.
 Foreign errors are wrapped once, where they come in, with `raise ... from exc`.
@@ -46,7 +49,10 @@ __all__ = [
     "JobError",
     "JobNotFound",
     "QueueFull",
+    "RemoteError",
     "ScenarioNotFound",
+    "ServiceRefused",
+    "ServiceUnreachable",
     "ShuttingDown",
     "StoreError",
     "StoreUnavailable",
@@ -198,3 +204,15 @@ class InterpreterNotFound(ExecutorError):
         self.option = option
         self.asked = asked
         self.known = known
+
+
+class RemoteError(ThreadlabError):
+    """Base of what goes wrong with a service elsewhere."""
+
+
+class ServiceUnreachable(RemoteError):
+    """No service answers at an address."""
+
+
+class ServiceRefused(RemoteError):
+    """The service there does not accept what was asked of it, in its own words."""

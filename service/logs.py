@@ -16,7 +16,7 @@ from pythonjsonlogger.json import JsonFormatter
 from rich.console import Console
 from rich.logging import RichHandler
 
-__all__ = ["configure", "request_id"]
+__all__ = ["configure", "plain", "request_id"]
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the request that is being answered in this context."""
@@ -76,13 +76,14 @@ class _TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the standard library's name
         facts = (f"{name}={value!s}" for name, value in _facts(record).items())
-        return _plain(" ".join([super().formatMessage(record), *facts]))
+        return plain(" ".join([super().formatMessage(record), *facts]))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  the standard library's name
-        return "\n".join(map(_plain, super().formatException(ei).split("\n")))
+        return "\n".join(map(plain, super().formatException(ei).split("\n")))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Return a text whose control characters are escaped: it cannot begin a line or steer a terminal."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 

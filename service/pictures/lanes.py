@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from service.events import JobEvent
-from service.jobs import Job
+from service.jobs import Result
 
 __all__ = ["Flow", "Lane", "Lanes", "Mark", "Span", "make"]
 
@@ -81,12 +81,16 @@ class Lanes:
         return list(dict.fromkeys(span.lock for span in sorted(used, key=lambda span: span.from_s)))
 
 
-def make(job: Job, events: Iterable[JobEvent]) -> Lanes:
-    """Return the lanes of a job's last attempt; of one whose events were not kept, from its result's threads."""
+def make(result: Result | None, events: Iterable[JobEvent]) -> Lanes:
+    """Return the lanes of a job's last attempt; of one whose events were not kept, from its result's threads.
+
+    Args:
+        result: what the run showed; None while it is not known.
+    """
     told = sorted(_last_attempt(events), key=lambda event: float(event["at_s"]))
     if not any(event["type"] == "start" for event in told):
-        told = sorted([*_from_rows(job), *told], key=lambda event: float(event["at_s"]))
-    wall_s = (job.result["timings"]["wall_s"] if job.result else None) or 0.0
+        told = sorted([*_from_rows(result), *told], key=lambda event: float(event["at_s"]))
+    wall_s = (result["timings"]["wall_s"] if result else None) or 0.0
     end_s = max([wall_s, *(event["at_s"] for event in told)])
     return _Builder(end_s, wall_s).build(told)
 
@@ -101,9 +105,9 @@ def _last_attempt(events: Iterable[JobEvent]) -> list[JobEvent]:
     return told
 
 
-def _from_rows(job: Job) -> list[JobEvent]:
+def _from_rows(result: Result | None) -> list[JobEvent]:
     made: list[JobEvent] = []
-    for index, row in enumerate(job.result["threads"] if job.result else (), start=1):
+    for index, row in enumerate(result["threads"] if result else (), start=1):
         who = {"thread": row["name"], "number": row.get("number", index)}
         made.append({"type": "start", "at_s": row["started_s"], "daemon": row["daemon"], "active_threads": None, **who})
         if row["ended_s"] is not None:

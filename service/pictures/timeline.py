@@ -42,7 +42,7 @@ text { fill: #e6edf3 } .quiet { fill: #9da7b3 } .back { fill: #0d1117 } .grid { 
 
 def draw(job: Job, events: Iterable[JobEvent]) -> str:
     """Return the picture of a job's last attempt, as SVG."""
-    lanes = make(job, events)
+    lanes = make(job.result, events)
     shown = lanes.lanes[:_MOST_LANES]
     pitch = 22.0 if len(shown) <= 16 else 14.0
     scale = Axis(0.0, max(lanes.end_s, _LEAST_S), _LEFT, _WIDTH - _RIGHT, doubling=False)

@@ -26,7 +26,7 @@ Slice = dict[str, Any]
 
 def chrome(job: Job, events: Iterable[JobEvent]) -> dict[str, Any]:
     """Return the trace of a job's last attempt."""
-    lanes = make(job, events)
+    lanes = make(job.result, events)
     pid = (job.result["process"]["pid"] if job.result else None) or 1
     active = [{"ts": _ns(at_s) / 1e3, "args": {"threads": number}} for at_s, number in lanes.active]
     slices = [

@@ -52,7 +52,7 @@ def job() -> Job:
 
 def test_a_lock_that_is_handed_on(job: Job) -> None:
     """Who held it, who waited for it, and from which release the wait ended."""
-    lanes = make(job, HANDED_ON)
+    lanes = make(job.result, HANDED_ON)
     main, one, two = lanes.lanes
     assert (0, [], []) == (main.number, main.holds, main.waits)
     assert ([Span(0.2, 0.5, "A")], []) == (one.holds, one.waits)
@@ -71,7 +71,7 @@ def test_what_has_no_end(job: Job) -> None:
         event("acquire", 0.2, 1, lock="A"),
         event("wait", 0.4, 2, lock="A"),
     ]
-    _, one, two = make(job, told).lanes
+    _, one, two = make(job.result, told).lanes
     assert (True, 0.4, [Span(0.2, 0.4, "A", open_end=True)]) == (one.open_end, one.to_s, one.holds)
     assert [Span(0.4, 0.4, "A", open_end=True)] == two.waits
 
@@ -79,7 +79,7 @@ def test_what_has_no_end(job: Job) -> None:
 def test_a_wait_in_vain_and_a_release_by_another(job: Job) -> None:
     """A wait that was given up ends there; a hold ends with its release, whoever made it."""
     told = [*HANDED_ON[:5], event("give_up", 0.4, 2, lock="A"), event("release", 0.45, 2, lock="A")]
-    lanes = make(job, told)
+    lanes = make(job.result, told)
     assert [Span(0.3, 0.4, "A")] == lanes.lanes[2].waits
     assert [Span(0.2, 0.45, "A")] == lanes.lanes[1].holds
     assert [] == lanes.flows
@@ -87,7 +87,7 @@ def test_a_wait_in_vain_and_a_release_by_another(job: Job) -> None:
 
 def test_only_the_last_attempt_is_shown(job: Job) -> None:
     """What an earlier attempt told is not mixed with what the last one did."""
-    lanes = make(job, [*HANDED_ON, STARTED, start(0.2, 1)])
+    lanes = make(job.result, [*HANDED_ON, STARTED, start(0.2, 1)])
     assert [(0, 0.0), (1, 0.2)] == [(lane.number, lane.from_s) for lane in lanes.lanes]
 
 
@@ -97,7 +97,7 @@ def test_a_job_whose_events_were_not_kept() -> None:
     assert job.result is not None
     rows = [{"name": "old", "daemon": True, "started_s": 0.25, "ended_s": 0.5}]
     job.result["threads"][:] = rows  # type: ignore[assignment]
-    lane = make(job, []).lanes[1]
+    lane = make(job.result, []).lanes[1]
     assert ("old", True, 0.25, 0.5, False) == (lane.name, lane.daemon, lane.from_s, lane.to_s, lane.open_end)
 
 
@@ -159,7 +159,7 @@ def test_any_events(told: list[tuple[str, float, int, str]]) -> None:
     facts = {"daemon": False, "ident": 1, "native_id": 1, "active_threads": 2, "cpu_s": None, "done": 1, "of": 2}
     events = [event(kind, at_s, n, lock=name, text=name, line=name, **facts) for kind, at_s, n, name in told]
     job = make_job()
-    lanes = make(job, events)
+    lanes = make(job.result, events)
     for lane in lanes.lanes:
         assert all(0 <= span.from_s <= span.to_s <= lanes.end_s for span in (*lane.waits, *lane.holds))
         waits = sorted(lane.waits, key=lambda span: span.from_s)

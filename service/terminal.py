@@ -1,0 +1,174 @@
+"""A job on a terminal: a lane for each thread while it runs, and a table at the end.
+
+Who uses it: the command `threadlab run`. Where the output is no terminal, nothing but the table is written.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any
+
+from pydantic_core import to_json
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from service.events import JobEvent
+from service.logs import plain
+from service.pictures.lanes import Lane, make
+
+__all__ = ["Screen", "screen", "show"]
+
+_FRAMES_PER_S = 8  # smooth enough to the eye; each frame costs a few milliseconds of a core
+_MOST_EVENTS = 4_000  # from here on locks are left out of the picture, so that a frame stays as cheap
+_NAME = 24  # characters
+_LINES = 5  # of what was printed last
+_REST = _LINES + 6  # lines of a terminal that are not lanes
+_LOOKS = {"─": "green", "░": "yellow", "█": "blue", "•": "bold"}  # running, waits, holds, has printed
+
+
+class Screen(AbstractContextManager["Screen"]):
+    """Shows nothing: output that is no terminal, or that a program reads."""
+
+    def tell(self, events: Sequence[JobEvent]) -> None:
+        """Take in what a job tells, on any thread."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the terminal as it was."""
+
+
+def screen(name: str, *, as_json: bool) -> Screen:
+    """Return what shows a running job of a scenario, as far as anybody looks."""
+    console = Console()
+    return _Lanes(name, console) if console.is_terminal and not as_json else Screen()
+
+
+class _Lanes(Screen):
+    """Lanes that grow.
+
+    Thread safety: events are appended by the thread that runs the job and read by the one that draws.
+    """
+
+    def __init__(self, name: str, console: Console) -> None:
+        self._name = name
+        self._console = console
+        self._events: list[JobEvent] = []
+        self._status = "starting"
+        self._begun: float | None = None  # by this process's clock, when `started` was told
+        self._live = Live(get_renderable=self._drawn, console=console, refresh_per_second=_FRAMES_PER_S, transient=True)
+
+    def __enter__(self) -> Screen:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def tell(self, events: Sequence[JobEvent]) -> None:
+        """Take in what a job tells, on any thread."""
+        for event in events:
+            if event["type"] == "state":
+                self._status = event["status"]
+            elif event["type"] == "started":
+                self._status, self._begun = "running", time.monotonic()
+                self._events = [event]
+            else:
+                self._events.append(event)
+
+    def _drawn(self) -> RenderableType:
+        told = self._events[:]
+        now_s = 0.0 if self._begun is None else time.monotonic() - self._begun
+        parts: list[RenderableType] = [Text(f"{self._name}: {self._status}, {now_s:.1f} s", style="bold")]
+        progress = next((event for event in reversed(told) if event["type"] == "progress"), None)
+        if progress is not None:
+            parts.append(ProgressBar(total=max(progress["of"], 1), completed=progress["done"]))
+        parts += self._lanes(told, now_s)
+        printed = [event for event in told if event["type"] == "output"][-_LINES:]
+        parts += [Text(plain(event["line"]), no_wrap=True, overflow="ellipsis") for event in printed]
+        return Group(*parts)
+
+    def _lanes(self, told: list[JobEvent], now_s: float) -> list[RenderableType]:
+        if len(told) > _MOST_EVENTS:
+            told = [event for event in told if event["type"] in ("started", "start", "end")]
+        lanes = make(None, told)
+        end_s = max(now_s, lanes.end_s, 1e-3)
+        room = max(1, self._console.height - _REST)
+        shown, more = lanes.lanes[:room], len(lanes.lanes) - room
+        drawn: list[RenderableType] = [_lane(lane, end_s, self._console.width - _NAME - 2) for lane in shown]
+        if more > 0:
+            drawn.append(Text(f"and {more} more threads", style="dim"))
+        drawn.append(Text("─ runs  ░ waits for a lock  █ holds one  • prints", style="dim"))
+        return drawn
+
+
+def _lane(lane: Lane, end_s: float, width: int) -> Text:
+    cells = [" "] * width
+
+    def paint(from_s: float, to_s: float, glyph: str) -> None:
+        first = min(int(from_s / end_s * width), width - 1)
+        last = min(int(to_s / end_s * width), width - 1)
+        cells[first : last + 1] = glyph * (last + 1 - first)
+
+    paint(lane.from_s, end_s if lane.open_end else lane.to_s, "─")
+    for span in lane.waits:
+        paint(span.from_s, end_s if span.open_end else span.to_s, "░")
+    for span in lane.holds:
+        paint(span.from_s, end_s if span.open_end else span.to_s, "█")
+    for mark in lane.marks:
+        paint(mark.at_s, mark.at_s, "•")
+    name = plain(lane.name)
+    text = Text(f"{name if len(name) < _NAME else name[: _NAME - 2] + '…':<{_NAME}} ", no_wrap=True)
+    for glyph in cells:
+        text.append(glyph, _LOOKS.get(glyph))
+    return text
+
+
+def show(job: Mapping[str, Any], *, as_json: bool) -> None:
+    """Write a finished job, as the HTTP face shows it, to standard output: as JSON, or its lines and a table."""
+    if as_json:
+        sys.stdout.buffer.write(to_json(job, indent=2) + b"\n")
+        return
+    console = Console(highlight=False)
+    result, error = job["result"], job["error"]
+    if result is not None:
+        for line in result["output"]:
+            thread = plain(line["thread"] or "-")
+            console.print(f"{line['at_s']:9.4f}  {thread:<24}  {plain(line['line'])}", markup=False)
+        console.print(_table(job))
+    else:
+        console.print(f"{job['scenario']}: {job['status']}", markup=False)
+    if error is not None:
+        console.print(plain(error["traceback"] or f"{error['type']}: {error['message']}"), markup=False)
+
+
+def _table(job: Mapping[str, Any]) -> Table:
+    result, python = job["result"], job["python"]
+    title = f"{job['scenario']}: {result['outcome'] or job['status']}"
+    table = Table(title=title, show_header=False, title_justify="left")
+    facts: dict[str, Any] = {"status": str(job["status"]), "grade": result["grade"], "meaning": result["meaning"]}
+    facts |= result["values"] | dict(result["timings"])
+    facts |= {f"active threads {name}": count for name, count in result["active_threads"].items()}
+    if python is not None:
+        facts["python"] = f"{python['version']}, GIL {'on' if python['gil'] else 'off'}"
+    for name, value in facts.items():
+        if value is not None:
+            table.add_row(Text(name), Text(_text(value)))
+    for warning in result["warnings"]:
+        table.add_row("warning", Text(warning))
+    return table
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        return f"{len(value)} of them; --json lists them"
+    return f"{value:.6g}" if isinstance(value, float) else plain(str(value))
