@@ -1,0 +1,142 @@
+"""The page in a real browser: every lesson, two runs side by side, a link after a restart, and who else must use it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from tests.system.server import Server
+from tests.web.visit import Visit, check_clean
+
+pytestmark = pytest.mark.browser
+
+# Each with threads of some tenths of a second: long enough to be seen before the job's end, short enough to wait for.
+LESSONS = {
+    "interleaving": "delay_s=0.2",
+    "named_workers": "delay_s=0.6",
+    "daemon": "main_s=0.8",
+    "counter": "iterations=150000&lock=true",
+    "custom": "",
+}
+
+
+def grave(visit: Visit) -> list[str]:
+    """What axe-core finds on the page that is serious or worse."""
+    visit.page.wait_for_load_state("networkidle")
+    found: list[dict[str, Any]] = Axe().run(visit.page).response["violations"]
+    return [f"{each['id']}: {each['nodes'][0]['html']}" for each in found if each["impact"] in {"serious", "critical"}]
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_each_lesson_runs_from_the_page(visit: Visit, lesson: str) -> None:
+    """Chosen and run by two clicks; its threads are seen before its end, and then its outcome."""
+    visit.page.goto(f"/?scenario={lesson}&{LESSONS[lesson]}")
+    visit.page.locator(f"[data-lesson={lesson}][aria-pressed=true]").wait_for()
+    visit.page.get_by_role("button", name="Run", exact=True).click()
+    visit.page.get_by_role("button", name="Cancel").wait_for()
+    visit.page.locator("text=MainThread >> visible=true").first.wait_for()
+    visit.page.get_by_role("button", name="Run again").wait_for()
+    visit.page.locator("header.outcome[data-grade]").first.wait_for()
+    check_clean(visit)
+
+
+def test_another_run_with_one_thing_changed(visit: Visit) -> None:
+    """Both runs stand on the page, and the link holds both."""
+    visit.page.goto("/?scenario=counter&iterations=2000")
+    visit.page.get_by_role("button", name="Run", exact=True).click()
+    visit.page.get_by_role("button", name="Run again").wait_for()
+    visit.page.get_by_label("Lock").first.click()
+    visit.page.get_by_role("button", name="Run again").click()
+    expect(visit.page.locator("header.outcome[data-grade]")).to_have_count(2)
+    address = visit.page.url
+    visit.page.goto("about:blank")
+    visit.page.goto(address)
+    expect(visit.page.locator("header.outcome[data-grade]")).to_have_count(2)
+    check_clean(visit)
+
+
+def test_a_link_after_a_restart(visit: Visit, live_server: Server) -> None:
+    """A link shows the same run, and the form its values, though the service was killed in between."""
+    job = live_server.run({"scenario": "counter", "threads": 3, "iterations": 77})
+    port = live_server.url.rpartition(":")[2]
+    live_server.kill()
+    live_server.start("--port", port, "--database", live_server.database)
+    visit.page.goto(f"/?job={job['id']}")
+    visit.page.get_by_text(job["result"]["meaning"]).first.wait_for()
+    expect(visit.page.locator("#field-iterations")).to_have_value("77")
+    expect(visit.page.locator("#field-threads")).to_have_value("3")
+    check_clean(visit)
+
+
+def test_a_refused_value_is_explained_at_its_field(visit: Visit) -> None:
+    """What the service does not take is said beside the field, and one click puts the nearest valid value there."""
+    visit.page.goto("/?scenario=counter&threads=0")
+    visit.page.get_by_role("button", name="Run", exact=True).click()
+    visit.page.locator("#field-threads-wrong").wait_for()
+    assert "true" == visit.page.locator("#field-threads").get_attribute("aria-invalid")
+    visit.page.locator("#field-threads-wrong button").click()
+    expect(visit.page.locator("#field-threads")).to_have_value("1")
+
+
+def test_by_keyboard_alone(visit: Visit) -> None:
+    """A lesson is chosen, run and ended without a mouse, and what has the focus is seen to have it."""
+    visit.page.goto("/?scenario=interleaving")
+    visit.page.locator("[data-lesson=daemon]").wait_for()
+
+    def tab_to(there: Callable[[], bool]) -> None:
+        for _ in range(60):
+            visit.page.keyboard.press("Tab")
+            if there():
+                return
+        raise AssertionError("Tab does not lead there")
+
+    def focus(expression: str) -> bool:
+        return bool(visit.page.evaluate(f"(() => {{ const at = document.activeElement; return {expression}; }})()"))
+
+    tab_to(lambda: focus("at.dataset.lesson === 'daemon'"))
+    assert focus("at.matches(':focus-visible') && getComputedStyle(at).outlineStyle !== 'none'")
+    visit.page.keyboard.press("Enter")
+    visit.page.locator("[data-lesson=daemon][aria-pressed=true]").wait_for()
+    tab_to(lambda: focus("at.textContent.trim() === 'Run'"))
+    visit.page.keyboard.press("Enter")
+    visit.page.locator("header.outcome[data-grade]").first.wait_for()
+    check_clean(visit)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_grave(visit: Visit, live_server: Server, scheme: Literal["light", "dark"]) -> None:
+    """At the start and with a run on it, in both colour schemes."""
+    job = live_server.run({"scenario": "counter", "threads": 3, "iterations": 200, "trace": "locks"})
+    visit.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    visit.page.goto("/")
+    visit.page.locator("[data-lesson=counter]").wait_for()
+    assert [] == grave(visit)
+    visit.page.goto(f"/?job={job['id']}")
+    visit.page.get_by_text(job["result"]["meaning"]).first.wait_for()
+    assert [] == grave(visit)
+
+
+@pytest.mark.parametrize("width", [375, 1280, 2560])
+def test_any_width(visit: Visit, live_server: Server, width: int) -> None:
+    """Sixty-four threads fit a phone, a laptop and a projector without scrolling sideways."""
+    job = live_server.run({"scenario": "semaphore", "threads": 64, "trace": "locks"})
+    visit.page.set_viewport_size({"width": width, "height": 900})
+    visit.page.goto(f"/?job={job['id']}")
+    visit.page.get_by_text(job["result"]["meaning"]).first.wait_for()
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+    check_clean(visit)
+
+
+def test_what_a_client_names_stays_text(visit: Visit, live_server: Server) -> None:
+    """Markup in a label, a thread's name or a printed line is shown, not run."""
+    evil = "<img src=x onerror=alert(1)>"
+    program = [{"target": "sleep", "args": [0.01], "name": evil}]
+    job = live_server.run({"scenario": "custom", "program": program, "label": evil})
+    visit.page.goto(f"/?job={job['id']}")
+    visit.page.get_by_text(evil).first.wait_for()
+    assert 0 == visit.page.locator("img[src=x]").count()
+    check_clean(visit)
