@@ -9,8 +9,9 @@ from benchmarks.support import Client, banner, service
 
 _STARTS = 4  # of the service: each has a memory layout of its own, which all its children share
 _ROUNDS = 8  # in turn, for each start
-_BODY = {"scenario": "counter", "threads": 4, "lock": True, "shape": "augmented", "iterations": 300_000}
-_LOCKED = 20_000  # iterations with each acquire and release traced
+_BODY = {"scenario": "counter", "threads": 4, "lock": False, "shape": "augmented", "switch_interval_s": None}
+_PLAIN = {"iterations": 2_000_000}  # a third of a second: without a lock, because who gets one next is up to chance
+_LOCKED = {"iterations": 20_000, "lock": True}  # each acquire and release is traced
 
 
 async def _wall_s(client: Client, trace: str, **more: object) -> tuple[float, float | None]:
@@ -22,14 +23,14 @@ async def _wall_s(client: Client, trace: str, **more: object) -> tuple[float, fl
 async def _round(port: int) -> tuple[list[float], list[tuple[float, float, float]]]:
     threads, locks = [], []
     async with Client(port) as client:
-        await _wall_s(client, "off")  # the first job of a service meets cold caches
+        await _wall_s(client, "off", **_PLAIN)  # the first job of a service meets cold caches
         for turn in range(_ROUNDS):
             order = ("off", "threads") if turn % 2 else ("threads", "off")
-            found = {trace: (await _wall_s(client, trace))[0] for trace in order}
+            found = {trace: (await _wall_s(client, trace, **_PLAIN))[0] for trace in order}
             threads.append(found["threads"] / found["off"])
         for _ in range(_ROUNDS // 2):
-            off, _none = await _wall_s(client, "off", iterations=_LOCKED)
-            on, cost = await _wall_s(client, "locks", iterations=_LOCKED)
+            off, _none = await _wall_s(client, "off", **_LOCKED)
+            on, cost = await _wall_s(client, "locks", **_LOCKED)
             locks.append((off, on, cost or 0.0))
     return threads, locks
 

@@ -19,8 +19,8 @@ from service.executors.base import Sink
 
 __all__ = ["run"]
 
-_TRIES = 5  # to follow a job again whose stream broke off
-_PAUSE_S = 1.0  # between them: a service that was restarted listens again after a second
+_TRIES = 30  # to follow a job again whose stream broke off: a busy machine takes its time to start a service
+_PAUSE_S = 1.0  # between them
 _TIMEOUT = httpx.Timeout(10.0, read=60.0)  # seconds; a stream on which nothing happens has a comment every 15
 
 
