@@ -143,6 +143,8 @@ def local_executor(found: catalog.Catalog, settings: Settings) -> LocalExecutor:
             threads=settings.max_threads,
             open_files=settings.child_open_files,
             file_bytes=settings.child_file_bytes,
+            processes=settings.child_processes,
+            isolate=settings.child_isolation,
         ),
         Interpreters(
             given=list(filter(None, settings.interpreters.split(os.pathsep))), search=settings.find_interpreters

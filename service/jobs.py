@@ -115,15 +115,16 @@ class StackFrame(TypedDict):
 class ThreadAtEnd(TypedDict):
     """Where a thread stood; `name` is null for a raw thread, `stack` has the innermost call last.
 
-    `holds` and `waits_for` are of locks with names only, and `waits_for` is null for a wait with a time limit.
+    `holds` and `waits_for` are of locks with names only, and `waits_for` is null for a wait with a time limit. Of a
+    thread that the fault handler told of, `holds` is null, and `daemon`, too, unless its start was recorded.
     """
 
     name: str | None
     ident: int
-    daemon: bool
+    daemon: bool | None
     main: bool
     stack: list[StackFrame]
-    holds: list[str]
+    holds: list[str] | None
     waits_for: str | None
 
 
@@ -136,8 +137,12 @@ class CycleLink(TypedDict):
 
 
 class Autopsy(TypedDict):
-    """Where every thread of a job stood that did not end by itself; `cycle` is null unless threads waited in one."""
+    """Where every thread of a job stood that did not end by itself; `cycle` is null unless threads waited in one.
 
+    `by`: told by the child itself, or by CPython's fault handler where the child could not any more.
+    """
+
+    by: Literal["child", "fault_handler"]
     threads: list[ThreadAtEnd]
     threads_left_out: int
     cycle: list[CycleLink] | None

@@ -140,6 +140,14 @@ class Settings(BaseSettings):
     child_file_bytes: int = Field(64 * _MIB, ge=_MIB)
     """Size of any one file a child writes (RLIMIT_FSIZE). Default: a benchmark's file fits, a full disk does not."""
 
+    child_processes: int = Field(16_384, ge=64)
+    """Processes and threads of the service's user (RLIMIT_NPROC), which does not bind root. Default: 1,000 waiting jobs
+    of 16 threads each."""
+
+    child_isolation: bool = True
+    """Whether children are shut in by namespaces and Landlock, where the system has them: no network but loopback, no
+    writes outside their folder. Default: yes; `false` is for scenarios that need the network or other folders."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much is logged. Default: a line for each request and each job's end."""
 

@@ -133,13 +133,14 @@ class ThreadAtEndView(_Answer):
     name: str | None
     """Null for a thread that `threading` does not know."""
     ident: int
-    daemon: bool
+    daemon: bool | None
+    """Null where that was not recorded."""
     main: bool
     """Whether it is the main thread."""
     stack: list[StackFrameView]
     """The scenario's part of it, the innermost call last; of a deep one the innermost 50."""
-    holds: list[str]
-    """The locks that it held, of those that have a name."""
+    holds: list[str] | None
+    """The locks that it held, of those that have a name; null where only the fault handler could tell."""
     waits_for: str | None
     """The lock for which it waited without a time limit, if that lock has a name."""
 
@@ -155,8 +156,10 @@ class CycleLinkView(_Answer):
 
 
 class AutopsyView(_Answer):
-    """Where every thread stood when the service ended the job, before any of them was told."""
+    """Where every thread stood when the service ended the job, before any of them was told, or when it crashed."""
 
+    by: Literal["child", "fault_handler"]
+    """Who told: the child itself, or, where it held the GIL in C code or crashed, CPython's fault handler."""
     threads: list[ThreadAtEndView]
     """In the order in which they started, the main thread first."""
     threads_left_out: int
@@ -695,12 +698,24 @@ class LaneView(_Answer):
     slots: int
 
 
+class WallView(_Answer):
+    """Something that keeps scenarios from whatever is not theirs."""
+
+    name: str
+    by: str
+    """What enforces it, and how far."""
+    missing: str | None
+    """Why it does not stand on this system; null where it does."""
+
+
 class Capacity(_Answer):
     """How full the service is, and the limits in force."""
 
     lanes: dict[Lane, LaneView]
     limits: dict[str, float]
     """By the names of the settings that set them."""
+    walls: list[WallView]
+    """What keeps scenarios in, on the default interpreter: what is enforced here by what, and what is not."""
 
 
 class Health(_Answer):

@@ -27,11 +27,12 @@ def make_router(desk: Desk, executor: JobExecutor, limits: dict[str, float]) -> 
         found = await desk.blocking(executor.interpreters)
         return JsonAnswer({"interpreters": [asdict(each) for each in found]})
 
-    @router.get("/v1/capacity", response_model=Capacity, response_class=JsonAnswer, responses=documented())
+    @router.get("/v1/capacity", response_model=Capacity, response_class=JsonAnswer, responses=documented(503))
     async def get_capacity() -> Response:
-        """Show how full the lanes are and the limits in force."""
+        """Show how full the lanes are, the limits in force, and what keeps scenarios in on this system."""
+        walls = await desk.blocking(executor.walls)
         lanes = {lane: asdict(count) for lane, count in desk.runner.lanes().items()}
-        return JsonAnswer({"lanes": lanes, "limits": limits})
+        return JsonAnswer({"lanes": lanes, "limits": limits, "walls": [asdict(wall) for wall in walls]})
 
     @router.get("/healthz", response_model=Health, response_class=JsonAnswer, responses=documented())
     async def get_health() -> Response:

@@ -169,9 +169,15 @@ class Job:
             }
             data = _checked(report)
         except BaseException as exc:  # noqa: BLE001  SystemExit and KeyboardInterrupt are the scenario's own, too
+            self._note_limit(exc)
             return wire.encode(_error(exc))
         self._returned = returned
         return data
+
+    def _note_limit(self, exc: BaseException) -> None:
+        limit = cage.which_limit(exc)
+        if limit is not None:
+            self._lab.warn(limit)
 
     def _end(self, module: ModuleType) -> bytes:
         """Do what an interpreter does after it joined its threads; return an error frame if an ending failed."""

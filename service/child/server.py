@@ -4,20 +4,28 @@
        │  hello ◀──────────────────────────────│
        │  fork {job} + link + status ─────────▶│ load what to keep, gc.freeze()
        │                                       │ os.fork() ──────────────────────▶│ cage, loop.Job.serve
-       │  kill {job} ─────────────────────────▶│ killpg ─────────────────────────▶│
+       │  kill {job, stacks} ─────────────────▶│ fault handler's signal ─────────▶│ stacks of all its threads
+       │                                       │ killpg ─────────────────────────▶│
        │  status: exited {code, signal, …} ◀───│ SIGCHLD: killpg, wait4           ✗
+       │                                       │ kill what it left behind
+       │  ping ───────────────────────────────▶│
+       │  pong ◀───────────────────────────────│
 
 Who runs it: `python -I -S service/child/__main__.py FD`, started by `service.executors.forkserver`. It must stay
 single-threaded (a fork carries over only the calling thread) and imports the standard library only.
 
 The status pipe is the server's own: how a child ended is observed by its parent, and no child can write there. Before a
-child is reaped its whole process group is killed, while its number still cannot belong to anybody else.
+child is reaped its whole process group is killed, while its number still cannot belong to anybody else. What has left
+that group is adopted when the child ends (see `walls`), found there, and killed before the end is reported.
 """
 
 from __future__ import annotations
 
 # `signal.signal` turns numbers into enums, which costs a fresh child 0.2 ms
 import _signal  # type: ignore[import-not-found]  # typeshed does not know it
+import _thread
+import faulthandler
+import fcntl
 import gc
 import os
 import select
@@ -27,37 +35,59 @@ import sys
 import time
 import traceback
 from types import ModuleType
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from service.child import cage, loop, wire
+from service.child.walls import Walls
 
 __all__ = ["serve"]
 
 _CONTROL_BYTES = 262_144  # one read of the control socket; preloads are tens of kilobytes
 _MAX_DESCRIPTORS = 8  # how many descriptors one read may carry; a fork carries two
 
+_DUMP_SIGNAL = signal.SIGRTMAX - 1  # tells the fault handler to write where every thread is; nobody else uses it
+_DUMP_S = 0.02  # for that: 2 ms beside 64 computing threads; who is deaf to signals does not get more
+_MAX_DUMP_BYTES = 24_576  # twice as long in JSON at most, and with what else is said of an end still one write
+_NOT_PLAIN = bytes({*range(256)} - {*range(32, 127), 10})  # the fault handler escapes what is not ASCII
+_GONE_S = 2.0  # for what a child has left behind to be gone, which takes a millisecond, before its end is reported
+
 
 class _Child:
     """A running child as its parent knows it."""
 
-    def __init__(self, job: str, status: int, folder: str) -> None:
+    def __init__(self, job: str, status: int, folder: str, faults: int) -> None:
         self.job = job
         self.status = status
         self.folder = folder
+        self.faults = faults
         self.begun = time.monotonic()
+        self.kill_at: Optional[float] = None  # its stacks are asked for, and so many bytes were there at the last look
+        self.dumped = 0
+
+
+class _Ended(NamedTuple):
+    """A child that is reaped, and what is to be reported of it."""
+
+    status: int
+    folder: str
+    report_by: float
+    frame: wire.Frame
 
 
 class _Server:
     """The state of a fork server: what is loaded and which children run."""
 
-    def __init__(self, control: socket.socket, open_files: int) -> None:
+    def __init__(self, control: socket.socket, walls: Walls, open_files: int) -> None:
         self._control = control
+        self._walls = walls
         self._open_files = open_files
         self._frames = wire.FrameBuffer()
         self._descriptors: List[int] = []
         self._loaded: Dict[str, ModuleType] = {}  # by digest
         self._unfit: Dict[str, str] = {}  # digest -> source of what cannot be loaded here
         self._children: Dict[int, _Child] = {}  # by process number
+        self._dying: List[int] = []  # the children whose stacks are asked for
+        self._ended: List[_Ended] = []  # what waits until nothing is left of it
         self._wakeup, self._signalled = os.pipe()
         self._base = os.getcwd()
         self._highest = max(control.fileno(), self._wakeup, self._signalled)  # the highest descriptor ever open here
@@ -68,23 +98,36 @@ class _Server:
         signal.set_wakeup_fd(self._signalled)
         signal.signal(signal.SIGCHLD, _nothing)
         loop.rehearse()
-        self._say({"type": "hello", "protocol": wire.PROTOCOL, "pid": os.getpid(), **cage.about()})
+        walls = [*self._walls.told, *cage.limits_told(self._open_files)]
+        about = {"pid": os.getpid(), "main_ident": _thread.get_ident(), "walls": walls, **cage.about()}
+        self._say({"type": "hello", "protocol": wire.PROTOCOL, **about})
         poll = select.poll()
         poll.register(self._control.fileno(), select.POLLIN)
         poll.register(self._wakeup, select.POLLIN)
         while True:
-            for ready, _ in poll.poll():
+            for ready, _ in poll.poll(1 if self._dying or self._ended else None):
                 if ready == self._wakeup:
                     self._reap()
                 elif not self._obey():
                     return
+            if self._dying:
+                self._kill_dumped()
+            if self._ended:
+                self._clear_away()
 
     def end(self) -> None:
         """End all children; the service is gone or has said goodbye."""
         for pid in self._children:
             _kill_group(pid)
-        while self._children:
-            self._bury(os.wait4(-1, 0))
+        if self._walls.init is not None:
+            _kill_group(self._walls.init)  # and with it whatever else is in its namespace
+        while True:
+            try:
+                self._bury(os.wait4(-1, 0))
+            except ChildProcessError:
+                break
+            for pid in self._left_behind():
+                _kill_group(pid)
         os.chdir(os.sep)
         _remove_tree(self._base)
 
@@ -100,7 +143,9 @@ class _Server:
             if frame["type"] == "fork":
                 self._fork(frame)
             elif frame["type"] == "kill":
-                self._kill(frame["job"])
+                self._kill(frame["job"], frame["stacks"])
+            elif frame["type"] == "ping":
+                self._say({"type": "pong"})
         return True
 
     def _load(self, order: wire.Frame) -> None:
@@ -120,36 +165,40 @@ class _Server:
             self._load(order)
         order["source"] = order["source"] or self._unfit.get(order["digest"])
         folder = os.path.join(self._base, order["job"])
+        own: List[int] = []
         try:
             os.mkdir(folder, 0o700)
             os.chdir(folder)
             os.environ["HOME"] = os.environ["TMPDIR"] = folder
-            printed = cage.collecting_file()
-            self._highest = max(self._highest, link, status, printed, *self._descriptors)
+            own += [cage.collecting_file(), cage.collecting_file()]
+            fence = self._walls.fence(folder)
+            own += [] if fence is None else [fence]
+            self._highest = max(self._highest, link, status, *own, *self._descriptors)
+            doors = cage.Doors(link, own[0], own[1], fence, self._highest)
             job = loop.Job(order, self._loaded.get(order["digest"]))
             pid = os.fork()
         except OSError as exc:
             _report(status, {"type": "exited", "error": f"cannot fork: {exc}"})
-            os.close(status)
-            os.close(link)
+            for descriptor in (status, link, *own):
+                os.close(descriptor)
             return
         if pid == 0:
-            self._become_child(job, link, printed)
-        self._children[pid] = _Child(order["job"], status, folder)
-        os.close(link)
-        os.close(printed)
+            self._become_child(job, doors, order["timeout_s"])
+        self._children[pid] = _Child(order["job"], status, folder, faults=doors.faults)
+        for descriptor in {link, *own} - {doors.faults}:
+            os.close(descriptor)
         try:
             os.setpgid(pid, pid)  # the child does the same: whoever is first, a kill finds the group
         except OSError:  # it has a group already, and is another program or gone
             pass
 
-    def _become_child(self, job: loop.Job, link: int, printed: int) -> None:
+    def _become_child(self, job: loop.Job, doors: cage.Doors, timeout_s: float) -> None:
         """Never returns: the process ends here, whatever happens."""
         code = 1
         try:
             signal.set_wakeup_fd(-1)
             _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-            job.serve(cage.enter(link, printed, self._highest, self._open_files))
+            job.serve(cage.enter(self._walls, doors, self._open_files, timeout_s))
             code = 0
         except (EOFError, BrokenPipeError, ConnectionResetError):
             pass  # the service is gone: nobody to tell
@@ -158,45 +207,81 @@ class _Server:
         finally:
             os._exit(code)
 
-    def _kill(self, job: str) -> None:
+    def _kill(self, job: str, stacks: bool) -> None:
+        """End the child of a job; if its stacks are wanted, a moment later than it is asked for them."""
         for pid, child in self._children.items():
-            if child.job == job:
+            if child.job != job:
+                continue
+            if not stacks:
                 _kill_group(pid)
-                return
+            elif child.kill_at is None:
+                os.kill(pid, _DUMP_SIGNAL)
+                child.kill_at = time.monotonic() + _DUMP_S
+                self._dying.append(pid)
+            return
+
+    def _kill_dumped(self) -> None:
+        """Kill the children that have told their stacks, or have had the time to."""
+        for pid in list(self._dying):
+            child = self._children.get(pid)
+            size = 0 if child is None else os.fstat(child.faults).st_size
+            if child is None or 0 < size == child.dumped or time.monotonic() >= (child.kill_at or 0.0):
+                _kill_group(pid)
+                self._dying.remove(pid)
+            else:
+                child.dumped = size
 
     def _reap(self) -> None:
         try:
             os.read(self._wakeup, 4096)
         except BlockingIOError:
             pass
-        while self._children:
-            dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if dead is None:
-                return
-            _kill_group(dead.si_pid)
-            self._bury(os.wait4(dead.si_pid, 0))
+        for pid in iter(_next_dead, None):
+            if pid == self._walls.init:
+                raise EOFError("process 1 of the children's namespace has ended, and they with it")
+            if pid in self._children:
+                _kill_group(pid)
+            self._bury(os.wait4(pid, 0))
 
     def _bury(self, ended: Tuple[int, int, Any]) -> None:
         pid, status, used = ended
-        child = self._children.pop(pid)
+        child = self._children.pop(pid, None)
+        if child is None:  # adopted, or process 1
+            return
         signal_number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-        _report(
-            child.status,
-            {
-                "type": "exited",
-                "pid": pid,
-                "code": None if signal_number else os.WEXITSTATUS(status),
-                "signal": signal_number,
-                "lived_s": time.monotonic() - child.begun,
-                "cpu_s": used.ru_utime + used.ru_stime,
-                "max_rss_bytes": used.ru_maxrss * 1024,  # Linux counts in KiB
-            },
-        )
-        os.close(child.status)
-        try:
-            os.rmdir(child.folder)
-        except OSError:  # it is not empty, or not there any more
-            _remove_tree(child.folder)
+        dump = os.pread(child.faults, _MAX_DUMP_BYTES, 0).translate(None, _NOT_PLAIN).decode("ascii")
+        os.close(child.faults)
+        now = time.monotonic()
+        frame = {
+            "type": "exited",
+            "pid": pid,
+            "code": None if signal_number else os.WEXITSTATUS(status),
+            "signal": signal_number,
+            "lived_s": now - child.begun,
+            "cpu_s": used.ru_utime + used.ru_stime,
+            "max_rss_bytes": used.ru_maxrss * 1024,  # Linux counts in KiB
+            "stacks": dump or None,
+        }
+        self._ended.append(_Ended(child.status, child.folder, now + _GONE_S, frame))
+
+    def _clear_away(self) -> None:
+        """Kill what children that ended have left behind; once nothing of it is there, report their ends."""
+        left = self._left_behind()
+        for pid in left:
+            _kill_group(pid)
+        if left and time.monotonic() < self._ended[-1].report_by:
+            return
+        for ended in self._ended:
+            _report(ended.status, ended.frame)
+            os.close(ended.status)
+            try:
+                os.rmdir(ended.folder)
+            except OSError:  # it is not empty, or not there any more
+                _remove_tree(ended.folder)
+        self._ended.clear()
+
+    def _left_behind(self) -> List[int]:
+        return [pid for pid in self._walls.adopted() if pid not in self._children]
 
 
 def serve(control_descriptor: int, limits: Dict[str, int]) -> None:
@@ -204,18 +289,33 @@ def serve(control_descriptor: int, limits: Dict[str, int]) -> None:
 
     Args:
         control_descriptor: this end of the control socket.
-        limits: names of `resource.RLIMIT_*` and their values for every child.
+        limits: names of `resource.RLIMIT_*` and their values for every child, and whether to `isolate` them.
     """
+    control = socket.socket(fileno=_move_away(control_descriptor))
     open_files = limits.pop("RLIMIT_NOFILE")  # not for this process: it holds two descriptors for each child
+    walls = Walls(bool(limits.pop("isolate")))
     cage.prepare(limits)
-    server = _Server(socket.socket(fileno=control_descriptor), open_files)
+    faulthandler.enable(cage.FAULTS)
+    faulthandler.register(_DUMP_SIGNAL, cage.FAULTS)
+    server = _Server(control, walls, open_files)
     gc.disable()  # in the server; a child turns it on again
     try:
         server.serve()
-    except ConnectionResetError:
+    except (ConnectionResetError, BrokenPipeError):
         pass  # the service was killed
     finally:
         server.end()
+
+
+def _move_away(descriptor: int) -> int:
+    """Return another number for a descriptor, and keep those that mean something in a child out of use here."""
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, cage.FAULTS + 1)
+    os.close(descriptor)
+    while True:
+        nothing = os.open(os.devnull, os.O_WRONLY)  # the lowest number that is free
+        if nothing > cage.FAULTS:
+            os.close(nothing)
+            return moved
 
 
 def _nothing(*_: object) -> None:
@@ -227,6 +327,15 @@ def _report(status: int, frame: wire.Frame) -> None:
         os.write(status, wire.encode(frame))
     except BrokenPipeError:
         pass  # the service no longer listens
+
+
+def _next_dead() -> Optional[int]:
+    """The number of a child that has ended and is not reaped yet."""
+    try:
+        dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:  # there is none at all
+        return None
+    return None if dead is None else dead.si_pid
 
 
 def _kill_group(pid: int) -> None:
@@ -241,4 +350,17 @@ def _kill_group(pid: int) -> None:
 def _remove_tree(folder: str) -> None:
     import shutil  # noqa: PLC0415  rarely needed, and its libraries would make every fork dearer
 
+    _open_up(folder)
+    for path, inner, _ in os.walk(folder):  # from the top: what is opened here is entered next
+        for name in inner:
+            _open_up(os.path.join(path, name))
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _open_up(folder: str) -> None:
+    """Make a folder that nobody may enter one that can be removed; whoever made it was the same user."""
+    if not os.path.islink(folder):
+        try:
+            os.chmod(folder, 0o700)
+        except OSError:  # it is gone
+            pass

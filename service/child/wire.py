@@ -38,9 +38,10 @@ holds, waits_for}: each waits for what the next one holds, and the last one for 
 has ended without letting go of a lock, it is the last of two and waits for nothing.
 
 Down: `cancel`, at most once. On the fork server's socket: `hello` up, then down `fork` (the order, and two descriptors:
-the child's end of the link, and a pipe) and `kill`. An order says `keep` when the fork server should load the scenario
-itself, for all children to come; its source is null from then on. Into that pipe, and not into the link, which the
-child could write to, the fork server reports `exited`.
+the child's end of the link, and a pipe), `kill`, which may ask for `stacks` first, and `ping`, which `pong` answers. An
+order says `keep` when the fork server should load the scenario itself, for all children to come; its source is null
+from then on. Into that pipe, and not into the link, which the child could write to, the fork server reports `exited`,
+with what CPython's fault handler wrote down.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ __all__ = [
     "whole",
 ]
 
-PROTOCOL = 3
+PROTOCOL = 4
 
 MOST_THREADS = 64  # in an autopsy, chosen: more than anybody reads, and told in a millisecond or two
 MOST_FRAMES = 50  # of one thread's stack, chosen as well

@@ -17,7 +17,7 @@ from service.catalog import Scenario
 from service.events import JobEvent, Trace
 from service.jobs import Report
 
-__all__ = ["Build", "Cancel", "Gil", "Interpreter", "JobExecutor", "Kept", "Order", "Sink"]
+__all__ = ["Build", "Cancel", "Gil", "Interpreter", "JobExecutor", "Kept", "Order", "Sink", "Wall"]
 
 Gil = Literal["on", "off"]
 
@@ -121,6 +121,21 @@ class Interpreter:
     build_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Wall:
+    """Something that shuts children in, or would.
+
+    Attributes:
+        name: what it is about, in one word.
+        by: what enforces it, and how far.
+        missing: why it does not stand here; None where it does.
+    """
+
+    name: str
+    by: str
+    missing: str | None
+
+
 class Cancel:
     """A wish that a job end, which an executor can wait for by any means.
 
@@ -182,6 +197,14 @@ class JobExecutor(ABC):
 
         Raises:
             InterpreterNotFound: there is none; the text says what there is.
+        """
+
+    @abstractmethod
+    def walls(self) -> list[Wall]:
+        """Return what keeps scenarios from whatever is not theirs, and what would, but is missing here.
+
+        Raises:
+            ExecutorError: nothing can be run, and so nothing be said.
         """
 
     @abstractmethod

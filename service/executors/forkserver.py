@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import shlex
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -31,6 +33,7 @@ __all__ = ["Child", "ForkServer", "process_end"]
 _CHILD_MAIN = Path(child_package.__file__).with_name("__main__.py")
 _KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH", "PATH")  # what an interpreter may need to start at all; the rest is scrubbed
 _END_TIMEOUT_S = 5.0  # for a fork server that was told goodbye to kill its children and go
+_SEND_TIMEOUT_S = 5  # for a fork server to take what it is told: one that is stopped holds nobody up for longer
 _RECEIVE_BYTES = 65_536
 
 
@@ -67,9 +70,13 @@ class Child:
             data = b""
         return self._frames.feed(data) if data else None
 
-    def kill(self) -> None:
-        """End the child's process group by force; its status tells when that has happened."""
-        self._server.kill(self._job_id)
+    def kill(self, *, stacks: bool = False) -> None:
+        """End the child's process group by force; its status tells when that has happened.
+
+        Args:
+            stacks: let CPython's fault handler first write down where every thread is, which takes a few milliseconds.
+        """
+        self._server.kill(self._job_id, stacks=stacks)
 
     def ended(self) -> wire.Frame:
         """Return the fork server's word on how the child ended; call when `status` is readable.
@@ -89,8 +96,13 @@ class ForkServer:
     Args:
         command: a CPython from 3.9 on and its options.
         kept: digests of the scenarios that it loads once, at their first order, and not anew in each child.
-        limits: names of `resource.RLIMIT_*` and their values for every child.
+        limits: names of `resource.RLIMIT_*` and their values for every child, and whether to `isolate` them.
         startup_timeout_s: seconds for the interpreter to start.
+
+    Attributes:
+        folder: where each of its children has a folder of its own, by the job's id.
+        walls: what shuts its children in: rows of {name, by, missing}.
+        main_ident: the ident of the main thread in each of its children.
 
     Raises:
         ForkServerDied: it did not come up.
@@ -102,10 +114,12 @@ class ForkServer:
         self, command: Sequence[str], kept: Collection[str], limits: dict[str, int], startup_timeout_s: float
     ) -> None:
         self._sending = threading.Lock()
+        self._asking = threading.Lock()  # held for a ping and its answer
         self._kept = frozenset(kept)
         self._unseen = set(kept)  # of these, the ones that it does not have yet; guarded by _sending
-        self._folder = tempfile.mkdtemp(prefix="threadlab-")
+        self.folder = tempfile.mkdtemp(prefix="threadlab-")
         self._control, theirs = socket.socketpair()
+        self._control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_TIMEOUT_S, 0))
         with theirs:
             self._process = self._spawn(command, theirs, limits)
         self._frames = wire.FrameBuffer()
@@ -123,13 +137,13 @@ class ForkServer:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,  # its stderr stays the service's: a fork server that fails is heard
-                cwd=self._folder,
+                cwd=self.folder,
                 env={**environment, "LANG": "C.UTF-8"},
                 start_new_session=True,  # a Ctrl-C on the terminal is for the service, which then decides
             )
         except OSError as exc:
             self._control.close()
-            shutil.rmtree(self._folder, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
             raise ForkServerDied(f"{command[0]} cannot be started: {exc}") from exc
 
     def _greet(self, deadline: float) -> None:
@@ -139,11 +153,15 @@ class ForkServer:
         self.pid: int = hello["pid"]
         self.python: dict[str, Any] = hello["python"]
         self.machine: dict[str, Any] = hello["machine"]
-        self._control.settimeout(None)
+        self.walls: list[dict[str, Any]] = hello["walls"]
+        self.main_ident: int = hello["main_ident"]
 
     def _answer(self, deadline: float) -> wire.Frame:
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
         while True:
-            self._control.settimeout(max(0.001, deadline - time.monotonic()))
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise TimeoutError("timed out")
             data = self._control.recv(_RECEIVE_BYTES)
             if not data:
                 raise ForkServerDied(f"it ended with exit code {self._process.wait(_END_TIMEOUT_S)}")
@@ -195,10 +213,24 @@ class ForkServer:
             "trace": order.trace,
         }
 
-    def kill(self, job_id: str) -> None:
+    def kill(self, job_id: str, *, stacks: bool = False) -> None:
         """End the process group of a job's child by force, if it still runs."""
         with contextlib.suppress(ForkServerDied), self._sending:  # if it is gone, its children died with it
-            self._say({"type": "kill", "job": job_id})
+            self._say({"type": "kill", "job": job_id, "stacks": stacks})
+
+    def ping(self, timeout_s: float) -> None:
+        """See that it still obeys.
+
+        Raises:
+            ForkServerDied: it did not answer in time.
+        """
+        with self._asking:
+            with self._sending:
+                self._say({"type": "ping"})
+            try:
+                self._answer(time.monotonic() + timeout_s)
+            except (OSError, ValueError) as exc:  # a ValueError: another thread has closed it
+                raise ForkServerDied(f"The fork server did not answer within {timeout_s:g} s.") from exc
 
     def _say(self, frame: wire.Frame, *descriptors: int) -> None:
         """Send a frame, and the lock `_sending` is held."""
@@ -209,15 +241,19 @@ class ForkServer:
         except OSError as exc:
             raise ForkServerDied(f"The fork server is gone: {exc}") from exc
 
-    def close(self) -> None:
-        """End the fork server and every child of its. Idempotent."""
+    def close(self, patience_s: float = _END_TIMEOUT_S) -> None:
+        """End the fork server and every child of its. Idempotent.
+
+        Args:
+            patience_s: seconds that it has to go by itself; then it is killed.
+        """
         self._control.close()
         try:
-            self._process.wait(_END_TIMEOUT_S)
+            self._process.wait(patience_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def process_end(exited: wire.Frame) -> ProcessEnd:

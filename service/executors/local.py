@@ -6,7 +6,7 @@
        │ (cancelled, or past its deadline:)                             │
        │ cancel ──────────────────────────────────────────────────────▶│
        │ (still there after the grace:)                                 │
-       │ kill ─────────────────────────────▶│ killpg ──────────────────▶✗
+       │ kill ─────────────────────────────▶│ stacks, killpg ──────────▶✗
        │ ◀──────────────────────── exited  │
 
 Who uses it: `runner`, one call of `run` on one pool thread for each running job. That thread alone holds the child: it
@@ -26,13 +26,16 @@ from enum import IntEnum
 
 from service.child import wire
 from service.errors import ForkFailed, ForkServerDied
-from service.executors.base import Cancel, Gil, Interpreter, JobExecutor, Order, Sink
+from service.executors import stacks
+from service.executors.base import Cancel, Gil, Interpreter, JobExecutor, Order, Sink, Wall
 from service.executors.forkserver import Child, ForkServer, process_end
 from service.executors.interpreters import LOOK_AGAIN_S, Interpreters, Launch
 from service.executors.transcript import Ending, Transcript
 from service.jobs import JobState, Report
 
 __all__ = ["LocalExecutor", "LocalLimits"]
+
+_PING_TIMEOUT_S = 5.0  # for a fork server to answer behind all that it is told to do before: half a second at the most
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ class LocalLimits:
         threads: how many it may have; on a free-threaded build each of them is given more memory.
         open_files: descriptors (`RLIMIT_NOFILE`).
         file_bytes: size of any one file it writes (`RLIMIT_FSIZE`).
+        processes: processes and threads of the service's user (`RLIMIT_NPROC`).
+        isolate: whether it is shut in by namespaces and Landlock, where the system has them.
     """
 
     startup_timeout_s: float
@@ -56,15 +61,19 @@ class LocalLimits:
     threads: int
     open_files: int
     file_bytes: int
+    processes: int = 16_384
+    isolate: bool = True
 
     def for_child(self) -> dict[str, int]:
-        """Return the limits by the names of `resource`, and the number of threads."""
+        """Return the limits by the names of `resource`, the number of threads, and whether to isolate."""
         return {
+            "isolate": self.isolate,
             "threads": self.threads,
             "RLIMIT_CORE": 0,
             "RLIMIT_DATA": self.memory_bytes,
             "RLIMIT_FSIZE": self.file_bytes,
             "RLIMIT_NOFILE": self.open_files,
+            "RLIMIT_NPROC": self.processes,
         }
 
 
@@ -91,12 +100,22 @@ class LocalExecutor(JobExecutor):
         self._closed = False  # guarded by _lock
 
     def start(self) -> None:
-        """Start the default interpreter's fork server.
+        """Start the default interpreter's fork server, or see that it obeys; one that does not is replaced.
 
         Raises:
-            ForkServerDied: it did not come up.
+            ForkServerDied: it did not come up, or did not answer: jobs that it carried may be tried again.
         """
-        self.server()
+        post = self._post(self._interpreters.launch(None, None))
+        server = post.server()
+        try:
+            server.ping(_PING_TIMEOUT_S)
+        except ForkServerDied:
+            post.dismiss(server)
+            raise
+
+    def walls(self) -> list[Wall]:
+        """Return what shuts the children of the default interpreter in; see the base class."""
+        return [Wall(**wall) for wall in self.server().walls]
 
     def server(self, python: str | None = None, gil: Gil | None = None) -> ForkServer:
         """Return an interpreter's fork server, a new one if the last has died.
@@ -135,7 +154,7 @@ class LocalExecutor(JobExecutor):
             with server.fork(order) as child, cancel.waking(lambda: os.write(wake, b"!")):
                 return _Conversation(order, sink, child, server, woken, self._limits).hold()
         except ForkServerDied:
-            post.dismiss(server)  # its process may not have been reaped yet: the next job must not get it again
+            post.dismiss(server)  # it may run on, stopped, or not be reaped yet: the next job must not get it again
             raise
         finally:
             os.close(woken)
@@ -181,7 +200,7 @@ class _Post:
         with self._lock:
             if self._server is dead:
                 self._server = None
-        dead.close()
+        dead.close(patience_s=0.0)
 
     def close(self) -> None:
         with self._lock:
@@ -275,14 +294,14 @@ class _Conversation:
         elif time.monotonic() < self._deadline:
             return  # a cancel came while the deadline's own path is under way
         elif self._pressure is _Pressure.ASKED:
-            self._kill()
+            self._kill(stacks=not self._transcript.dissected)
         else:
             raise ForkServerDied(f"A killed child was not gone after {self._limits.kill_timeout_s} s.")
 
-    def _kill(self) -> None:
+    def _kill(self, *, stacks: bool = False) -> None:
         self._pressure = _Pressure.KILLED
         self._deadline = time.monotonic() + self._limits.kill_timeout_s
-        self._child.kill()
+        self._child.kill(stacks=stacks)
 
     def _report(self, exited: wire.Frame) -> Report:
         if "error" in exited:
@@ -298,6 +317,7 @@ class _Conversation:
             stopped=self._stopped,
             killed=self._pressure is _Pressure.KILLED and self._broken is None,
             broken=self._broken,
+            stacks=stacks.read(exited["stacks"], self._order, self._server.main_ident),
         )
         return self._transcript.report(ending, self._server.python, self._server.machine)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from service.child.wire import PROTOCOL, Frame
 from service.errors import InterpreterNotFound
-from service.executors.base import Cancel, Gil, Interpreter, JobExecutor, Order, Sink
+from service.executors.base import Cancel, Gil, Interpreter, JobExecutor, Order, Sink, Wall
 from service.executors.transcript import Ending, Transcript
 from service.jobs import JobState, ProcessEnd, Report
 
@@ -93,6 +93,10 @@ class ScriptedExecutor(JobExecutor):
             known = (_INTERPRETER.selector,)
             raise InterpreterNotFound("python", python or "", known, f"{python} is not installed.")
         return _INTERPRETER
+
+    def walls(self) -> list[Wall]:
+        """Return what keeps in scenarios that are not run."""
+        return [Wall("files", "nothing is run", None)]
 
     def run(self, order: Order, sink: Sink, cancel: Cancel) -> Report:
         """Play back the script."""

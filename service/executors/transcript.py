@@ -6,13 +6,15 @@ does not have the shape that `child/wire.py` states raises `BadFrame`, and nothi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from service import gil
 from service.child.wire import MOST_FRAMES, MOST_THREADS, PROTOCOL, BadFrame, Frame, text, whole
-from service.events import ActiveThreads, Event, Gil, JobEvent, Timeline, Trace, Tracing
+from service.events import ActiveThreads, Event, Gil, JobEvent, ThreadRow, Timeline, Trace, Tracing
 from service.executors.base import Kept
+from service.executors.stacks import Stack
 from service.jobs import (
     Autopsy,
     CycleLink,
@@ -61,6 +63,7 @@ class Ending:
         stopped: why the executor ended it (`cancelled` or `timed_out`); None when it ended by itself.
         killed: whether force was needed.
         broken: what the child said that it should not have; None when it kept to the protocol.
+        stacks: where its threads were, as the fault handler told it; nothing where it was not asked or did not answer.
     """
 
     process: ProcessEnd
@@ -68,6 +71,7 @@ class Ending:
     stopped: JobState | None = None
     killed: bool = False
     broken: str | None = None
+    stacks: Sequence[Stack] = ()
 
 
 class Transcript:
@@ -106,6 +110,11 @@ class Transcript:
     def deadlocked(self) -> bool:
         """Whether the child has said that none of its threads can ever go on."""
         return self._last == "deadlock"
+
+    @property
+    def dissected(self) -> bool:
+        """Whether the child has said where its threads are."""
+        return self._autopsy is not None
 
     def news(self) -> list[JobEvent]:
         """Return what was told since this was last asked."""
@@ -167,6 +176,7 @@ class Transcript:
         if self._autopsy is not None:
             raise BadFrame("a second autopsy")
         autopsy = Autopsy(
+            by="child",
             threads=[_thread(row) for row in _list(frame["threads"], MOST_THREADS)],
             threads_left_out=whole(frame["threads_left_out"]),
             cycle=None if frame["cycle"] is None else _cycle(_list(frame["cycle"])),
@@ -261,8 +271,18 @@ class Transcript:
                 dropped=bye["events_dropped"],
                 cost_s=bye["trace_cost_s"],
             ),
-            autopsy=None if ending.stopped is None or status is JobState.SUCCEEDED else self._autopsy,
+            autopsy=self._dissect(status, ending),
         )
+
+    def _dissect(self, status: JobState, ending: Ending) -> Autopsy | None:
+        """Say where its threads were when it was ended or died; nothing of a job that ended by itself."""
+        if ending.stopped is not None and status is not JobState.SUCCEEDED and self._autopsy is not None:
+            return self._autopsy
+        if not ending.stacks or (ending.stopped is None and status is not JobState.LOST):
+            return None
+        rows = {row["ident"]: row for row in self._timeline.rows if row["ended_s"] is None}
+        threads = [_stranded(stack, rows.get(stack.ident)) for stack in ending.stacks]
+        return Autopsy(by="fault_handler", threads=threads, threads_left_out=0, cycle=None)
 
     def _active_threads(self, after: int | None) -> ActiveThreads:
         counts = self._timeline.active_threads(self._before, after)
@@ -323,6 +343,21 @@ def _thread(row: Any) -> ThreadAtEnd:
         stack=[_stack_frame(place) for place in _list(row["stack"], MOST_FRAMES)],
         holds=[text(name) for name in _list(row["holds"])],
         waits_for=_text_or_none(row["waits_for"]),
+    )
+
+
+def _stranded(stack: Stack, row: ThreadRow | None) -> ThreadAtEnd:
+    """A thread of which the fault handler told, with what its own start says of it."""
+    known: tuple[str | None, bool | None] = (None, None) if row is None else (row["name"], row["daemon"])
+    name, daemon = ("MainThread", False) if stack.main else known
+    return ThreadAtEnd(
+        name=name,
+        ident=stack.ident,
+        daemon=daemon,
+        main=stack.main,
+        stack=stack.frames,
+        holds=None,
+        waits_for=None,
     )
 
 
@@ -404,7 +439,15 @@ def _list(value: Any, most: int | None = None) -> list[Any]:
     return value
 
 
+_DEATHS = {
+    "SIGKILL": " Nobody here sent that signal: the system may have run out of memory, or the job ended itself.",
+    "SIGXCPU": " It had used up its limit of CPU time (RLIMIT_CPU).",
+    "SIGXFSZ": " It had met the limit of a file's size (RLIMIT_FSIZE).",
+}
+
+
 def _death(process: ProcessEnd) -> str:
     if process["signal"] is not None:
-        return f"The child was ended by {process['signal']} before it could say goodbye."
+        why = _DEATHS.get(process["signal"], "")
+        return f"The child was ended by {process['signal']} before it could say goodbye.{why}"
     return f"The child ended with exit code {process['exit_code']} before it could say goodbye."

@@ -14,9 +14,9 @@ from typing import Any
 
 from service.events import Trace
 from service.executors.base import Cancel, Gil, JobExecutor, Kept, Order
-from service.executors.local import LocalLimits
+from service.executors.local import LocalExecutor, LocalLimits
 from service.jobs import OutputLine, Report, Result
-from tests.support import SILENT
+from tests.support import SILENT, wait_until
 
 __all__ = ["LIMITS", "Running", "lines", "make_order", "process_lives", "result_of", "running", "write_scenario"]
 
@@ -37,14 +37,13 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Params:
     threads: int = 2
-    flag: str = ""
 
 def outcomes(params):
     return {"done": ("acceptable", "It is done."), "late": ("interesting", "It came late.")}
 
-def raise_flag(params):
-    open(params.flag + ".new", "w").write(str(os.getpid()))
-    os.rename(params.flag + ".new", params.flag)
+def raise_flag(text=None):
+    open("flag.new", "w").write(text or os.readlink("/proc/self"))
+    os.rename("flag.new", "flag")
 
 """
 
@@ -80,7 +79,7 @@ def make_order(
         scenario=name,
         digest=hashlib.sha256(source.encode()).hexdigest(),
         source=source,
-        params={key: str(value) if isinstance(value, Path) else value for key, value in params.items()},
+        params=params,
         timeout_s=timeout_s,
         kept=Kept(output_bytes=max_output_bytes, events=max_events),
         trace=trace,
@@ -106,10 +105,17 @@ def lines(report: Report) -> list[tuple[str | None, str]]:
 
 @dataclass(frozen=True)
 class Running:
-    """A job that runs on a thread of its own."""
+    """A job that runs on a thread of its own; `folder` is where its child works."""
 
     cancel: Cancel
     future: Future[Report]
+    folder: Path
+
+    def flag(self, timeout_s: float = 20.0) -> str:
+        """Return what the scenario has written by `raise_flag`, once it has: by default its process's number."""
+        flag = self.folder / "flag"
+        wait_until(flag.exists, timeout_s)
+        return flag.read_text()
 
     def report(self) -> Report:
         """Return its report when it has ended; raises what `run` raised."""
@@ -119,8 +125,10 @@ class Running:
 @contextmanager
 def running(executor: JobExecutor, order: Order) -> Iterator[Running]:
     """Run an order beside the test; whatever is still running at the end of the block is cancelled."""
+    base = executor.server().folder if isinstance(executor, LocalExecutor) else ""
     with ThreadPoolExecutor(1) as pool:
-        job = Running(cancel := Cancel(), pool.submit(executor.run, order, SILENT, cancel))
+        running_job = pool.submit(executor.run, order, SILENT, cancel := Cancel())
+        job = Running(cancel, running_job, Path(base) / order.job_id)
         try:
             yield job
         finally:

@@ -6,7 +6,6 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,7 +31,7 @@ from tests.executors.test_transcript import (
     play,
     process,
 )
-from tests.support import SILENT, wait_until
+from tests.support import SILENT
 
 Run = Callable[..., Report]
 
@@ -124,7 +123,7 @@ def test_a_long_cycle_in_words() -> None:
 def test_an_autopsy_is_told() -> None:
     """What the child said is in the result, but for what only the executor needs."""
     autopsy = autopsy_of(play([READY, STARTED, AUTOPSY], DEADLINE))
-    assert {"threads": AUTOPSY["threads"], "threads_left_out": 2, "cycle": ONE_TWO} == autopsy
+    assert {"by": "child", "threads": AUTOPSY["threads"], "threads_left_out": 2, "cycle": ONE_TWO} == autopsy
 
 
 @pytest.mark.parametrize(
@@ -362,7 +361,7 @@ def test_many_threads_at_few_locks(run: Run) -> None:
 SLEEPERS = """
     def nap(): time.sleep(60)
     for number in range(params.threads): lab.Thread(target=nap, name=f"sleeper-{number}").start()
-    raise_flag(params)
+    raise_flag()
     nap()
 """
 BUSY = """
@@ -370,7 +369,7 @@ BUSY = """
         number = 0
         while True: number += 1
     for number in range(params.threads): lab.Thread(target=spin, name=f"busy-{number}", daemon=True).start()
-    raise_flag(params)
+    raise_flag()
     spin()
 """
 
@@ -379,7 +378,7 @@ BUSY = """
 @pytest.mark.usefixtures("run_scenario")  # which lets `executors` keep its fork servers
 def test_an_autopsy_at_the_deadline(executors: Callable[..., LocalExecutor], every_python: str) -> None:
     """On every interpreter a job that sleeps past its deadline is told with where each thread slept."""
-    source = write_scenario(SLEEPERS.replace("raise_flag(params)", "pass"))
+    source = write_scenario(SLEEPERS.replace("raise_flag()", "pass"))
     report = executors(every_python).run(make_order(source, timeout_s=0.2), SILENT, Cancel())
     assert (JobState.TIMED_OUT, None) == (report.status, report.error)
     assert (0, None) == (autopsy_of(report)["threads_left_out"], autopsy_of(report)["cycle"])
@@ -390,11 +389,10 @@ def test_an_autopsy_at_the_deadline(executors: Callable[..., LocalExecutor], eve
 
 
 @pytest.mark.parametrize(("body", "threads"), [(SLEEPERS, 100), (BUSY, 3)], ids=["asleep", "busy"])
-def test_an_autopsy_at_a_cancel(patient: LocalExecutor, tmp_path: Path, body: str, threads: int) -> None:
+def test_an_autopsy_at_a_cancel(patient: LocalExecutor, body: str, threads: int) -> None:
     """A cancelled job is told with where its threads were, asleep or busy; of very many with where the first were."""
-    flag = tmp_path / "flag"
-    with running(patient, make_order(write_scenario(body), threads=threads, flag=flag)) as job:
-        wait_until(flag.exists)
+    with running(patient, make_order(write_scenario(body), threads=threads)) as job:
+        job.flag()
         job.cancel.wish()
         report = job.report()
     assert (JobState.CANCELLED, None) == (report.status, report.error)
@@ -404,12 +402,11 @@ def test_an_autopsy_at_a_cancel(patient: LocalExecutor, tmp_path: Path, body: st
     assert {"nap", "spin"} & {place["function"] for place in autopsy["threads"][-1]["stack"]}
 
 
-def test_an_autopsy_is_made_before_the_job_is_asked_to_end(patient: LocalExecutor, tmp_path: Path) -> None:
+def test_an_autopsy_is_made_before_the_job_is_asked_to_end(patient: LocalExecutor) -> None:
     """A scenario that heeds its cancel is told with where it was before it did."""
-    flag = tmp_path / "flag"
-    body = "raise_flag(params)\nwhile True: lab.checkpoint(); time.sleep(0.001)"
-    with running(patient, make_order(write_scenario(body), flag=flag)) as job:
-        wait_until(flag.exists)
+    body = "raise_flag()\nwhile True: lab.checkpoint(); time.sleep(0.001)"
+    with running(patient, make_order(write_scenario(body))) as job:
+        job.flag()
         job.cancel.wish()
         report = job.report()
     assert (JobState.CANCELLED, 0) == (report.status, result_of(report)["process"]["exit_code"])
@@ -417,10 +414,11 @@ def test_an_autopsy_is_made_before_the_job_is_asked_to_end(patient: LocalExecuto
 
 
 def test_a_scenario_that_bends_threading(run: Run) -> None:
-    """A scenario that breaks what an autopsy needs has none, and is ended all the same."""
-    report = run("sys._current_frames = None\ntime.sleep(60)", timeout_s=0.2)
+    """A scenario that breaks what its child needs for an autopsy is told of by the fault handler, and is ended."""
+    report = run("sys._current_frames = None\nwhile True: time.sleep(60)", timeout_s=0.2)
     assert (JobState.TIMED_OUT, "stuck") == (report.status, result_of(report)["outcome"])
-    assert result_of(report)["autopsy"] is None
+    assert ("fault_handler", ["MainThread"]) == (autopsy_of(report)["by"], list(rows(report)))
+    assert ["while True: time.sleep(60)"] == code(report, "MainThread")
 
 
 JUDGED = """

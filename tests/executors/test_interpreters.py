@@ -227,7 +227,7 @@ def test_a_job_runs_where_it_asks_to() -> None:
     source = write_scenario(
         """
         gil = sys._is_gil_enabled() if hasattr(sys, "_is_gil_enabled") else True
-        return {"outcome": "done", "build_id": sys.version, "gil": gil, "server": os.getppid()}
+        return {"outcome": "done", "build_id": sys.version, "gil": gil, "server": os.path.dirname(os.getcwd())}
         """
     )
     executor = LocalExecutor(LIMITS)

@@ -370,6 +370,8 @@ def test_a_source_that_does_not_load(executor: LocalExecutor, statement: str) ->
     assert "service/child" not in traceback_of(report)
 
 
+_STAYS = "(read pid rest < /proc/self/stat; echo $pid; exec sleep 60 > /dev/null 2>&1) &"
+
 # Deadlines, and what a process waits for before it ends
 
 
@@ -524,20 +526,19 @@ def test_a_deadline_that_the_scenario_notices(run: Run) -> None:
 # Cancel
 
 
-def test_a_scenario_that_heeds_cancel(executor: LocalExecutor, tmp_path: Path) -> None:
+def test_a_scenario_that_heeds_cancel(executor: LocalExecutor) -> None:
     """A scenario that looks whether it was cancelled ends by itself, in order, and nothing has to be killed."""
     source = write_scenario("""
-        raise_flag(params)
+        raise_flag()
         try:
             while True: lab.checkpoint()
         finally:
             print("cleaned up")
     """)
     patient = LocalExecutor(replace(LIMITS, cancel_grace_s=20.0))
-    flag = tmp_path / "flag"
     try:
-        with running(patient, make_order(source, flag=flag)) as job:
-            wait_until(flag.exists)
+        with running(patient, make_order(source)) as job:
+            job.flag()
             job.cancel.wish()
             report = job.report()
     finally:
@@ -552,7 +553,7 @@ def test_a_scenario_that_heeds_cancel(executor: LocalExecutor, tmp_path: Path) -
     [
         pytest.param("while True: pass", id="busy"),
         pytest.param("threading.Lock().acquire() and lock.acquire()", id="deadlock"),
-        pytest.param("ctypes.PyDLL(None).sleep(60)", id="holding the GIL in C"),
+        pytest.param("while True: ctypes.PyDLL(None).sleep(60)", id="holding the GIL in C"),
         pytest.param("re.match('(a*)*b', 'a' * 64)", id="holding the GIL in a regular expression"),
         pytest.param("signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\nwhile True: pass", id="deaf"),
         pytest.param("os.kill(os.getpid(), signal.SIGSTOP)", id="stopped"),
@@ -562,24 +563,24 @@ def test_a_scenario_that_heeds_cancel(executor: LocalExecutor, tmp_path: Path) -
         pytest.param("os.setpgid(0, os.getppid())\nwhile True: pass", id="fled from its group"),
     ],
 )
-def test_cancel_ends_anything(executor: LocalExecutor, tmp_path: Path, body: str) -> None:
+def test_cancel_ends_anything(executor: LocalExecutor, body: str) -> None:
     """A job that runs is gone when `run` returns, whatever holds it; what it had printed is told."""
     top = "import ctypes, re, signal\nlock = threading.Lock()\nlock.acquire()"
-    source = write_scenario(f"print('said')\ntime.sleep(0.1)\nraise_flag(params)\n{body}", top)
-    flag = tmp_path / "flag"
+    source = write_scenario(f"print('said')\ntime.sleep(0.1)\nraise_flag()\n{body}", top)
     server = executor.server()
-    with running(executor, make_order(source, flag=flag)) as job:
-        wait_until(flag.exists)
+    with running(executor, make_order(source)) as job:
+        child = int(job.flag())
         job.cancel.wish()
         report = job.report()
     assert (JobState.CANCELLED, None) == (report.status, report.error)
-    assert not process_lives(int(flag.read_text()))
+    assert not process_lives(child)
+    assert child == result_of(report)["process"]["pid"]
     assert "SIGKILL" == result_of(report)["process"]["signal"]
     assert [("MainThread", "said")] == lines(report)
     assert server is executor.server()
 
 
-def test_64_busy_threads_are_cancelled(executor: LocalExecutor, tmp_path: Path) -> None:
+def test_64_busy_threads_are_cancelled(executor: LocalExecutor) -> None:
     """Many threads that compute end as fast as one, and each is told."""
     source = write_scenario("""
         sys.setswitchinterval(0.0001)  # else each start waits for every thread that already computes
@@ -587,11 +588,10 @@ def test_64_busy_threads_are_cancelled(executor: LocalExecutor, tmp_path: Path) 
             while True: pass
         threads = [lab.Thread(target=work, name=f"busy-{n}") for n in range(64)]
         for thread in threads: thread.start()
-        raise_flag(params)
+        raise_flag()
     """)
-    flag = tmp_path / "flag"
-    with running(executor, make_order(source, flag=flag)) as job:
-        wait_until(flag.exists, 60.0)
+    with running(executor, make_order(source)) as job:
+        job.flag(60.0)
         asked = time.monotonic()
         job.cancel.wish()
         report = job.report()
@@ -601,12 +601,11 @@ def test_64_busy_threads_are_cancelled(executor: LocalExecutor, tmp_path: Path) 
     assert [None] * len(result_of(report)["threads"]) == [row["ended_s"] for row in result_of(report)["threads"]]
 
 
-def test_cancel_while_it_is_loaded(executor: LocalExecutor, tmp_path: Path) -> None:
+def test_cancel_while_it_is_loaded(executor: LocalExecutor) -> None:
     """A job that is cancelled before its scenario began has no result, and is cancelled."""
-    flag = tmp_path / "flag"
-    source = write_scenario("pass", f"open({str(flag)!r}, 'w').close()\nwhile True: pass")
+    source = write_scenario("pass", "raise_flag()\nwhile True: pass")
     with running(executor, make_order(source)) as job:
-        wait_until(flag.exists)
+        job.flag()
         job.cancel.wish()
         report = job.report()
     assert (JobState.CANCELLED, None, None) == (report.status, report.error, report.result)
@@ -623,25 +622,26 @@ def test_it_does_not_begin() -> None:
     assert "did not begin within 0.5 s" in failure_of(report)[1]
 
 
+@pytest.mark.parametrize("start", [["sh", "-c", _STAYS], ["setsid", "sh", "-c", _STAYS]], ids=["group", "session"])
 @pytest.mark.parametrize(
     "ending", ["while True: time.sleep(1)", "pass", "os._exit(1)"], ids=["cancelled", "done", "lost"]
 )
-def test_started_processes_are_gone(executor: LocalExecutor, tmp_path: Path, ending: str) -> None:
-    """A process that a scenario started goes with its job, however that ends."""
+def test_started_processes_are_gone(executor: LocalExecutor, start: list[str], ending: str) -> None:
+    """A process that a scenario started, and whose parent is gone, goes with its job, however that ends."""
     body = f"""
-        with open(params.flag + ".new", "w") as file:
-            file.write(str(subprocess.Popen(["sleep", "60"]).pid))
-        os.rename(file.name, params.flag)
+        subprocess.run({start}, stdout=open("number", "w"), check=True)
+        while not os.path.getsize("number"): time.sleep(0.001)
+        print(open("number").read())
+        raise_flag()
+        time.sleep(0.2)
         {ending}
     """
-    flag = tmp_path / "flag"
-    with running(executor, make_order(write_scenario(body, "import subprocess"), flag=flag)) as job:
-        wait_until(flag.exists)
+    with running(executor, make_order(write_scenario(body, "import subprocess"))) as job:
+        job.flag()
         if ending.startswith("while"):
             job.cancel.wish()
-        job.report()
-    started = int(flag.read_text())
-    wait_until(lambda: not process_lives(started))
+        report = job.report()
+    assert not process_lives(int(lines(report)[0][1]))
 
 
 # What a child finds
@@ -676,15 +676,14 @@ def test_the_working_directory(run: Run) -> None:
     wait_until(lambda: not Path(first["cwd"]).exists() and not Path(second["cwd"]).exists())
 
 
-def test_descriptors(executor: LocalExecutor, tmp_path: Path) -> None:
-    """A child has the standard descriptors and its link, whatever the service and other jobs have open."""
+def test_descriptors(executor: LocalExecutor) -> None:
+    """A child has the standard descriptors, its link and its fault handler's file, whatever else is open elsewhere."""
     own = write_scenario("return {'outcome': 'done', 'open': sorted(map(int, os.listdir('/proc/self/fd')))}")
-    flag = tmp_path / "flag"
-    with running(executor, make_order(write_scenario("raise_flag(params)\ntime.sleep(60)"), flag=flag)):
-        wait_until(flag.exists)
+    with running(executor, make_order(write_scenario("raise_flag()\ntime.sleep(60)"))) as job:
+        job.flag()
         found = result_of(executor.run(make_order(own), SILENT, Cancel()))["values"]["open"]
-    assert [0, 1, 2, 3] == found[:4]
-    assert len(found) <= 5  # one more reads the folder
+    assert [0, 1, 2, 3, 4] == found[:5]
+    assert len(found) <= 6  # one more reads the folder
 
 
 def test_limits(run: Run) -> None:
@@ -740,7 +739,7 @@ def test_what_is_said_of_the_process(run: Run) -> None:
     report = run("""
         until = time.process_time() + 0.1
         while time.process_time() < until: pass
-        return {"outcome": "done", "pid": os.getpid()}
+        return {"outcome": "done", "pid": int(os.readlink("/proc/self"))}
     """)
     process, timings = result_of(report)["process"], result_of(report)["timings"]
     assert result_of(report)["values"]["pid"] == process["pid"]
@@ -928,19 +927,17 @@ def test_its_link_closed_and_busy(executor: LocalExecutor) -> None:
 # The fork server, and the service
 
 
-def test_the_fork_server_is_killed(tmp_path: Path) -> None:
+def test_the_fork_server_is_killed() -> None:
     """When the fork server dies its children die, their jobs may be tried again, and the next run has a new one."""
     executor = LocalExecutor(LIMITS)
-    flag = tmp_path / "flag"
     try:
         first = executor.server()
-        source = write_scenario("raise_flag(params)\nwhile True: pass")
-        with running(executor, make_order(source, flag=flag)) as job:
-            wait_until(flag.exists)
+        source = write_scenario("raise_flag()\nwhile True: pass")
+        with running(executor, make_order(source)) as job:
+            child = int(job.flag())
             os.kill(first.pid, signal.SIGKILL)
             with pytest.raises(ForkServerDied):
                 job.report()
-        child = int(flag.read_text())
         wait_until(lambda: not process_lives(child))
         assert JobState.SUCCEEDED == executor.run(make_order(write_scenario("pass")), SILENT, Cancel()).status
         assert first.pid != executor.server().pid
@@ -949,8 +946,8 @@ def test_the_fork_server_is_killed(tmp_path: Path) -> None:
 
 
 def test_a_scenario_kills_the_fork_server() -> None:
-    """A scenario that kills its parent ends with it, and the next job runs."""
-    executor = LocalExecutor(LIMITS)
+    """Where nothing keeps a scenario from killing its parent, it ends with it, and the next job runs."""
+    executor = LocalExecutor(replace(LIMITS, isolate=False))
     try:
         order = make_order(write_scenario("os.kill(os.getppid(), 9)\nwhile True: pass"))
         with pytest.raises(ExecutorError):
@@ -960,58 +957,50 @@ def test_a_scenario_kills_the_fork_server() -> None:
         executor.close()
 
 
-def test_close_leaves_nothing(tmp_path: Path) -> None:
+def test_close_leaves_nothing() -> None:
     """After close the fork server, its children and their folders are gone, and no job is taken."""
     executor = LocalExecutor(LIMITS)
-    flag = tmp_path / "flag"
-    source = write_scenario("open(params.flag, 'w').write(f'{os.getpid()} {os.getcwd()}')\nwhile True: pass")
+    source = write_scenario("raise_flag()\nwhile True: pass")
     server = executor.server().pid
-    with running(executor, make_order(source, flag=flag)) as job:
-        wait_until(lambda: flag.exists() and len(flag.read_text().split()) == 2)
+    with running(executor, make_order(source)) as job:
+        child = int(job.flag())
         executor.close()
         with suppress(ExecutorError):
             assert job.report().status is not JobState.SUCCEEDED
-    child, folder = flag.read_text().split()
-    assert [False, False] == [process_lives(server), process_lives(int(child))]
-    assert not Path(folder).parent.exists()
+    assert [False, False] == [process_lives(server), process_lives(child)]
+    assert not job.folder.parent.exists()
     with pytest.raises(ForkServerDied, match="closed"):
         executor.run(make_order(source), SILENT, Cancel())
 
 
 _SERVICE = """
 import sys
-from service.executors.base import Cancel
 from service.executors.local import LocalExecutor
-from tests.executors.helpers import LIMITS, make_order, write_scenario
-from tests.support import SILENT
+from tests.executors.helpers import LIMITS, make_order, running, write_scenario
 
-source = write_scenario(
-    "open(params.flag + '.new', 'w').write(f'{os.getppid()} {os.getpid()} {os.getcwd()}')\\n"
-    "os.rename(params.flag + '.new', params.flag)\\n"
-    "while True: pass"
-)
-LocalExecutor(LIMITS).run(make_order(source, flag=sys.argv[1]), SILENT, Cancel())
+executor = LocalExecutor(LIMITS)
+with running(executor, make_order(write_scenario("raise_flag()\\nwhile True: pass"))) as job:
+    print(executor.server().pid, job.flag(), job.folder, flush=True)
+    job.report()
 """
 
 
-def test_the_service_is_killed(tmp_path: Path) -> None:
+def test_the_service_is_killed() -> None:
     """When the service is killed its fork server, its children and their folders are gone soon after."""
-    flag = tmp_path / "flag"
     root = Path(__file__).parents[2]
-    with subprocess.Popen([sys.executable, "-c", _SERVICE, str(flag)], cwd=root) as service:
+    with subprocess.Popen([sys.executable, "-c", _SERVICE], cwd=root, stdout=subprocess.PIPE, text=True) as service:
         try:
-            wait_until(lambda: flag.exists() or service.poll() is not None)
-            assert service.poll() is None
+            assert service.stdout is not None
+            server, child, folder = service.stdout.readline().split()
         finally:
             service.kill()
-    server, child, folder = flag.read_text().split()
     wait_until(lambda: not process_lives(int(child)) and not process_lives(int(server)))
     wait_until(lambda: not Path(folder).parent.exists())
 
 
 def test_a_kept_scenario_is_loaded_once() -> None:
     """A scenario to be kept is loaded in the fork server by its first job; any other by each child."""
-    top = "pid = os.getpid()"
+    top = "pid = int(os.readlink('/proc/self'))"
     body = "return {'outcome': 'done', 'loaded_by': pid}"
     source = write_scenario(body, top)
     kept = make_order(source)
@@ -1053,12 +1042,11 @@ def test_a_large_source(executor: LocalExecutor) -> None:
     assert [JobState.SUCCEEDED] * 4 == [report.status for report in reports]
 
 
-def test_a_job_id_that_runs_already(executor: LocalExecutor, tmp_path: Path) -> None:
+def test_a_job_id_that_runs_already(executor: LocalExecutor) -> None:
     """A second run of a job whose first still runs is refused, and neither harms the other."""
-    flag = tmp_path / "flag"
-    order = make_order(write_scenario("raise_flag(params)\nwhile True: lab.checkpoint()"), flag=flag)
+    order = make_order(write_scenario("raise_flag()\nwhile True: lab.checkpoint()"))
     with running(executor, order) as job:
-        wait_until(flag.exists)
+        job.flag()
         with pytest.raises(ExecutorError):
             executor.run(order, SILENT, Cancel())
         assert not job.future.done()

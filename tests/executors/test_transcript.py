@@ -289,7 +289,7 @@ def test_a_frame_that_may_not_come_now(frames: Sequence[Frame]) -> None:
 @pytest.mark.parametrize("protocol", [0, 1, "2", None, [2]])
 def test_another_protocol(protocol: Any) -> None:
     """A child that speaks another protocol is refused at its first word, with both numbers."""
-    with pytest.raises(BadFrame, match=r"protocol .* the service 3"):
+    with pytest.raises(BadFrame, match=r"protocol .* the service 4"):
         Transcript(Kept(output_bytes=1000, events=100)).add({"type": "ready", "protocol": protocol})
 
 

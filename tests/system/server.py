@@ -119,9 +119,15 @@ class Server:
         return [int(path.name) for path in Path("/proc").glob("[0-9]*") if self._is_mine(path)]
 
     def children(self) -> list[int]:
-        """Return the processes in which jobs run: those that a fork server started."""
+        """Return the processes in which jobs run: those that a fork server started, each in a folder of its own."""
         mine = self.processes()
-        return [pid for pid in mine if _parent(pid) in mine]
+        return [
+            pid for pid in mine if _parent(pid) in mine and Path(_where(Path(f"/proc/{pid}"))).name.startswith("job_")
+        ]
+
+    def fork_servers(self) -> list[int]:
+        """Return the processes that it has started itself and that live."""
+        return [pid for pid in self.processes() if _parent(pid) == self.pid]
 
     def _is_mine(self, path: Path) -> bool:
         """A fork server runs in a folder of its own among our temporary files, a child in a folder within that."""
