@@ -1,0 +1,191 @@
+"""What keeps a scenario in: it stands where the answer says so, on every interpreter, and the service does without."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.errors import ForkServerDied
+from service.executors import local
+from service.executors.base import Cancel
+from service.executors.interpreters import Interpreters
+from service.executors.local import LocalExecutor
+from service.jobs import JobState, Report
+from tests.executors.helpers import LIMITS, lines, make_order, process_lives, result_of, running, write_scenario
+from tests.support import SILENT, wait_until
+
+WALLS = ["network", "shared_memory", "files", "signals", "orphans", "privileges"]
+LIMITED = ["memory", "file_size", "open_files", "cpu_time", "processes"]
+
+TRIES = write_scenario(
+    """
+    def works(attempt):
+        try: attempt()
+        except OSError: return False
+        return True
+    found = {
+        "network": works(lambda: socket.create_connection(("192.0.2.1", 80), 0.5)),
+        "shared_memory": bool(set(os.listdir("/dev/shm")) - {"of-all-children"}),
+        "files": works(lambda: open("/var/tmp/threadlab-was-here", "w").close()),
+        "signals": works(lambda: os.kill(os.getppid() or 1, 0)),
+        "orphans": os.getpid() == int(os.readlink("/proc/self")),
+        "privileges": "CapEff:\\t0000000000000000" not in open("/proc/self/status").read(),
+    }
+    with open("own", "w") as file: file.write("allowed")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        socket.create_connection(server.getsockname()).close()
+    return {"outcome": "done", "got_through": found}
+    """,
+    "import socket",
+)
+
+
+@pytest.fixture
+def unshut() -> Iterator[LocalExecutor]:
+    """An executor whose children are not isolated."""
+    executor = LocalExecutor(replace(LIMITS, isolate=False))
+    yield executor
+    executor.close()
+
+
+@pytest.mark.interpreters
+@pytest.mark.usefixtures("run_scenario")  # which lets `executors` keep its fork servers
+def test_what_is_said_to_stand_stands(executors: Callable[..., LocalExecutor], every_python: str) -> None:
+    """No scenario gets through a wall that is told of as standing; its own folder and loopback are open to it."""
+    executor = executors(every_python)
+    walls = {wall.name: wall for wall in executor.walls()}
+    assert [*WALLS, *LIMITED] == list(walls)
+    report = executor.run(make_order(TRIES), SILENT, Cancel())
+    assert JobState.SUCCEEDED == report.status, report.error
+    got_through = result_of(report)["values"]["got_through"]
+    assert [] == [name for name in WALLS if walls[name].missing is None and got_through[name]]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux") or os.getuid() != 0, reason="only root can always isolate")
+def test_root_on_linux_has_the_namespaces(executor: LocalExecutor) -> None:
+    """Where nothing forbids it, the walls stand: a machine on which they silently fell would be seen here."""
+    assert {} == {wall.name: wall.missing for wall in executor.walls() if wall.missing and wall.name in WALLS}
+
+
+def test_switched_off(unshut: LocalExecutor) -> None:
+    """An operator who needs the network switches isolation off, and is told what does not stand any more."""
+    assert ["network", "shared_memory", "files", "signals", "orphans"] == [
+        wall.name for wall in unshut.walls() if wall.missing and "switched off" in wall.missing
+    ]
+    body = "return {'outcome': 'done', 'pid': os.getpid(), 'seen': int(os.readlink('/proc/self'))}"
+    values = result_of(unshut.run(make_order(write_scenario(body)), SILENT, Cancel()))["values"]
+    assert values["pid"] == values["seen"]
+
+
+def test_orphans_without_a_namespace(unshut: LocalExecutor) -> None:
+    """Without a PID namespace, too, a process that left its session and lost its parent goes with its job."""
+    body = """
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                print(os.getpid())
+                time.sleep(0.1)
+                raise_flag()
+                time.sleep(60)
+            os._exit(0)
+        os.wait()
+        time.sleep(60)
+    """
+    with running(unshut, make_order(write_scenario(body))) as job:
+        orphan = int(job.flag())
+        job.cancel.wish()
+        assert JobState.CANCELLED == job.report().status
+    assert not process_lives(orphan)
+
+
+def test_children_that_share_memory(run: Callable[..., Report]) -> None:
+    """What `multiprocessing` needs is there: semaphores and shared memory, between a job's own processes."""
+    report = run(
+        """
+        context = multiprocessing.get_context("fork")
+        lock, memory = context.Lock(), shared_memory.SharedMemory(create=True, size=10)
+        def work():
+            with lock: memory.buf[0] += 1
+        workers = [context.Process(target=work) for _ in range(3)]
+        for worker in workers: worker.start()
+        for worker in workers: worker.join()
+        total = memory.buf[0]
+        memory.close()
+        memory.unlink()
+        return {"outcome": "done", "total": total}
+        """,
+        "import multiprocessing\nfrom multiprocessing import shared_memory",
+    )
+    assert (JobState.SUCCEEDED, {"total": 3}) == (report.status, result_of(report)["values"])
+
+
+def test_folders_that_nobody_may_enter(executor: LocalExecutor) -> None:
+    """What a scenario closes off is removed after its job like everything else; what a link points to is left alone."""
+    body = """
+        os.makedirs("closed/in/side")
+        os.symlink("/etc", "closed/in/link")
+        for path in ("closed/in", "closed", "."): os.chmod(path, 0)
+    """
+    before = Path("/etc").stat().st_mode
+    order = make_order(write_scenario(body))
+    assert JobState.SUCCEEDED == executor.run(order, SILENT, Cancel()).status
+    wait_until(lambda: not (Path(executor.server().folder) / order.job_id).exists())
+    assert before == Path("/etc").stat().st_mode
+
+
+def test_jobs_do_not_reach_each_other(executor: LocalExecutor) -> None:
+    """A signal to everybody, or a file of another job's, is out of reach for a scenario, and that job goes on."""
+    if any(wall.missing for wall in executor.walls() if wall.name in ("signals", "files")):
+        pytest.skip("these walls do not stand here")
+    with running(executor, make_order(write_scenario("raise_flag()\ntime.sleep(0.5)\nprint('goes on')"))) as first:
+        first.flag()
+        body = f"""
+            try: os.kill(-1, 9)
+            except OSError as exc: print(type(exc).__name__)
+            open({str(first.folder / "planted")!r}, "w")
+        """
+        second = executor.run(make_order(write_scenario(body)), SILENT, Cancel())
+        report = first.report()
+    assert (JobState.SUCCEEDED, [("MainThread", "goes on")]) == (report.status, lines(report))
+    assert (JobState.FAILED, "PermissionError") == (second.status, (second.error or {})["type"])
+
+
+def test_a_fork_server_that_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that no longer obeys is found out, ended with all its children, and replaced."""
+    monkeypatch.setattr(local, "_PING_TIMEOUT_S", 0.5)
+    executor = LocalExecutor(LIMITS, Interpreters(sys.executable))
+    try:
+        executor.start()
+        first = executor.server().pid
+        with running(executor, make_order(write_scenario("raise_flag()\nwhile True: pass"))) as job:
+            child = int(job.flag())
+            os.kill(first, signal.SIGSTOP)
+            with pytest.raises(ForkServerDied, match=r"did not answer within 0\.5 s"):
+                executor.start()
+            with pytest.raises(ForkServerDied):
+                job.report()
+        executor.start()
+        assert [False, False] == [process_lives(first), process_lives(child)]
+        assert JobState.SUCCEEDED == executor.run(make_order(write_scenario("pass")), SILENT, Cancel()).status
+    finally:
+        executor.close()
+
+
+def test_many_pings_at_once(executor: LocalExecutor) -> None:
+    """Probes from several threads get an answer each, beside jobs."""
+
+    def ask(number: int) -> Any:
+        return executor.run(make_order(write_scenario("pass")), SILENT, Cancel()) if number % 2 else executor.start()
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, range(32)))
+    assert [None] * 16 == answers[::2]
+    assert [JobState.SUCCEEDED] * 16 == [report.status for report in answers[1::2]]
