@@ -78,7 +78,7 @@ FINAL = frozenset(state for state, moves in LEGAL_MOVES.items() if not moves)
 class Timings(TypedDict):
     """Seconds; each from one clock of one process."""
 
-    queued_s: float | None  # service: from accepted to taken up
+    queued_s: float | None  # service: from accepted to taken up; null if another service had accepted it
     startup_s: float | None  # service: from asking for a child to its `started`
     wall_s: float | None  # child: around the scenario's `run`
     cpu_s: float | None  # child: CPU time of all its threads during `run`
@@ -227,12 +227,15 @@ class Job:
         self._check(JobState.QUEUED)
         return replace(self, status=JobState.QUEUED, started_at=None)
 
-    def finish(self, report: Report, now: datetime) -> Job:
-        """Return the job with what its run showed."""
+    def finish(self, report: Report, now: datetime, queued_s: float | None = None) -> Job:
+        """Return the job with what its run showed.
+
+        Args:
+            queued_s: seconds from accepted to taken up, if one clock could measure that.
+        """
         self._check(report.status)
         result = report.result
-        if result is not None and self.started_at is not None:
-            queued_s = max(0.0, (self.started_at - self.created_at).total_seconds())
+        if result is not None:
             result = {**result, "timings": {**result["timings"], "queued_s": queued_s}}
         return replace(
             self,

@@ -8,6 +8,7 @@
     start: what the store holds unfinished goes the same way again, at most three attempts (a first start less than
            50 ms before a kill may not be among them)
     close: running jobs end within the grace, the rest goes back to the queue
+    an end that cannot be written is held, and written when the store can again
     meanwhile: what a run tells goes into the job's feed, for whoever watches, and to disk with the move that ends it
 
 Who uses it: `api`, through futures that may be awaited from an event loop; `app` starts and closes it. Nothing here
@@ -19,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
@@ -33,6 +35,7 @@ from service.executors.base import Cancel, JobExecutor, Kept, Order
 from service.hub import Feed
 from service.jobs import MAX_ATTEMPTS, Failure, Job, JobState, Lane, Report
 from service.stores.base import Added, Idempotency, JobStore
+from service.unwritten import Unwritten
 
 __all__ = ["LaneCount", "Runner", "RunnerLimits", "Ticket"]
 
@@ -90,11 +93,13 @@ class _Entry:
     """A job that is not settled, and who waits for it."""
 
     job: Job  # guarded by Runner._lock
-    settled: Future[Job]
+    settled: Future[Job]  # guarded by Runner._lock
     feed: Feed
+    since_s: float  # by a clock that nobody sets
     cancel: Cancel = field(default_factory=Cancel)
     put_back: bool = False  # guarded by Runner._lock
     taken_up: bool = False  # whether an earlier service accepted it
+    queued_s: float | None = None  # null for one that an earlier service accepted: it had another clock
 
 
 class Runner:
@@ -105,6 +110,7 @@ class Runner:
         executor: how they are run.
         catalog: where their scenarios come from.
         clock: the time of day, in UTC.
+        ticks: seconds on a clock that nobody sets.
 
     Thread safety: all methods may be called from any thread.
     """
@@ -115,13 +121,16 @@ class Runner:
         executor: JobExecutor,
         catalog: Catalog,
         limits: RunnerLimits,
+        *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._executor = executor
         self._catalog = catalog
         self._limits = limits
         self._clock = clock
+        self._ticks = ticks
         self._slots: dict[Lane, int] = {"cpu": limits.cpu_slots, "wait": limits.wait_slots}
         self._pools = {
             lane: ThreadPoolExecutor(slots, thread_name_prefix=f"lane-{lane}") for lane, slots in self._slots.items()
@@ -131,6 +140,7 @@ class Runner:
         self._queued = dict.fromkeys(self._slots, 0)  # guarded by _lock
         self._running = dict.fromkeys(self._slots, 0)  # guarded by _lock
         self._closing = False  # guarded by _lock
+        self._unwritten = Unwritten(store)
 
     def start(self) -> None:
         """Start the executor and take up what the store holds unfinished.
@@ -160,7 +170,7 @@ class Runner:
             self._store.move(JobState.RUNNING, job, feed.log())
         else:
             feed.tell([story.returned(job, self._clock(), "The service was started again.")])
-        entry = _Entry(job, _promise(), feed, taken_up=True)
+        entry = _Entry(job, _promise(), feed, self._ticks(), taken_up=True)
         with self._lock:
             self._entries[job.id] = entry
             self._queued[job.lane] += 1
@@ -180,7 +190,8 @@ class Runner:
             QueueFull: as many jobs wait as may.
             ShuttingDown: the service is ending.
         """
-        entry = _Entry(job, _promise(), Feed(self._store.life))
+        settled = _promise()  # by its own name: an end that cannot be written leaves the entry with another
+        entry = _Entry(job, settled, Feed(self._store.life), self._ticks())
         with self._lock:
             if self._closing:
                 raise errors.ShuttingDown
@@ -193,7 +204,7 @@ class Runner:
         if begun:
             self._schedule(entry)
         accepted.add_done_callback(lambda added: self._accepted(entry, added, begun))
-        return Ticket(accepted, entry.settled)
+        return Ticket(accepted, settled)
 
     def _accepted(self, entry: _Entry, accepted: Future[Added], begun: bool) -> None:
         """Go on with a job once it is on disk, or let go of one that is not to be. Runs on the store's thread."""
@@ -235,6 +246,7 @@ class Runner:
             if job.status is not JobState.QUEUED or self._closing:  # cancelled while it waited, or for the next start
                 return
             job = entry.job = job.start(self._clock())
+            entry.queued_s = None if entry.taken_up else self._ticks() - entry.since_s
             self._queued[job.lane] -= 1
             self._running[job.lane] += 1
         self._write_start(job, entry.taken_up)
@@ -246,7 +258,7 @@ class Runner:
         if stopped or (report is None and job.attempt < MAX_ATTEMPTS):
             self._put_back(entry)
         else:
-            self._settle(entry, self._finished(job, report or _lost(job)))
+            self._settle(entry, self._finished(job, report or _lost(job), entry.queued_s))
 
     def _write_start(self, job: Job, taken_up: bool) -> None:
         """Write down that a job is running.
@@ -275,9 +287,9 @@ class Runner:
             _log.exception("an executor broke its contract", extra={"job": job.id})
             return _internal_error()
 
-    def _finished(self, job: Job, report: Report) -> Job:
+    def _finished(self, job: Job, report: Report, queued_s: float | None) -> Job:
         try:
-            job = job.finish(report, self._clock())
+            job = job.finish(report, self._clock(), queued_s)
             assert job.finished, f"a report must be final, not {report.status}"
         except Exception:  # noqa: BLE001  as in `_run`: an executor's fault must not leave a job running for ever
             _log.exception("an executor broke its contract", extra={"job": job.id})
@@ -307,16 +319,32 @@ class Runner:
         moved.add_done_callback(lambda done: self._settled(entry, done))
 
     def _settled(self, entry: _Entry, moved: Future[None]) -> None:
-        """Runs on the store's thread. The feed ends last: who no longer finds it finds the job in the store."""
-        job = entry.job
+        """Tell of an end that is on disk, or hold it. Runs on the store's thread."""
+        refusal = moved.exception()
+        if refusal is None:
+            self._tell_end(entry, entry.job)
+            return
+        _log.error("the end of a job could not be written yet", extra={"job": entry.job.id, "reason": str(refusal)})
+        with self._lock:
+            told, entry.settled = entry.settled, _promise()
+        _refuse(told, refusal)
+        self._unwritten.write(entry.job, entry.feed.log()).add_done_callback(lambda done: self._written(entry, done))
+
+    def _written(self, entry: _Entry, done: Future[Job]) -> None:
+        """Tell of an end that was held, or that it was in vain."""
+        refusal = done.exception()
+        if refusal is None:
+            self._tell_end(entry, done.result())
+            return
+        with self._lock:
+            self._entries.pop(entry.job.id, None)
+        entry.feed.close()
+        _refuse(entry.settled, refusal)
+
+    def _tell_end(self, entry: _Entry, job: Job) -> None:
+        """Let go of a job. The feed ends last: who no longer finds it finds the job in the store."""
         with self._lock:
             self._entries.pop(job.id, None)
-        refusal = moved.exception()
-        if refusal is not None:
-            _log.error("the end of a job could not be written", extra={"job": job.id, "reason": str(refusal)})
-            entry.feed.close()
-            _refuse(entry.settled, refusal)
-            return
         _log.info("job ended", extra=_summary(job))
         entry.feed.close(story.ended(job))
         _tell(entry.settled, job)
@@ -349,7 +377,7 @@ class Runner:
             entry = self._entries.get(job_id)
             if entry is None or entry.job.finished:
                 return None
-            waiting = entry.job.status is JobState.QUEUED
+            settled, waiting = entry.settled, entry.job.status is JobState.QUEUED
             if waiting:
                 cancelled = entry.job.end_without_run(JobState.CANCELLED, self._clock())
                 self._queued[cancelled.lane] -= 1
@@ -359,7 +387,7 @@ class Runner:
             moved.add_done_callback(lambda done: self._settled(entry, done))
         else:
             entry.cancel.wish()
-        return entry.settled
+        return settled
 
     def lanes(self) -> dict[Lane, LaneCount]:
         """Return how full the lanes are."""
@@ -390,6 +418,7 @@ class Runner:
             entry.cancel.wish()
         for pool in self._pools.values():
             pool.shutdown(wait=True, cancel_futures=True)
+        self._unwritten.close()
         self._executor.close()
 
 

@@ -44,7 +44,7 @@ class TimingsView(_Answer):
     """Seconds; each from one clock of one process; null where it was not measured."""
 
     queued_s: float | None
-    """From accepted to taken up, by the service's clock."""
+    """From accepted to taken up, by the service's clock; null if an earlier start of the service had accepted it."""
     startup_s: float | None
     """From asking for a child process to its first word that the scenario begins, by the service's clock."""
     wall_s: float | None

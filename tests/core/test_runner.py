@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from service import unwritten
 from service.catalog import Catalog, Scenario
 from service.child.wire import Frame
 from service.errors import (
@@ -113,6 +114,10 @@ class RefusingStore(MemoryStore):
     def move(self, before: JobState, job: Job, log: EventLog | None = None, *, lazily: bool = False) -> Future[None]:
         """Replace the job, or refuse to."""
         return self._refusal() if self._refuses(job) else super().move(before, job, log)
+
+    def forget(self, job_id: str) -> None:
+        """Lose a job."""
+        del self._jobs[job_id]
 
     def _refusal(self) -> Future[Any]:
         refused: Future[Any] = Future()
@@ -220,23 +225,21 @@ def test_a_job_is_accepted_run_and_settled(start: Start, store: JobStore) -> Non
 
 
 def test_the_times_of_a_job_are_in_order(start: Start) -> None:
-    """A job is created, started and finished in this order, and waited for as long as its times say."""
+    """A job is created, started and finished in this order."""
     settled = _settled(start().submit(make_job(created_at=datetime.now(UTC))).settled)
     assert settled.started_at is not None
     assert settled.finished_at is not None
     assert settled.created_at <= settled.started_at <= settled.finished_at
-    assert settled.result is not None
-    waited = (settled.started_at - settled.created_at).total_seconds()
-    assert waited == settled.result["timings"]["queued_s"]
 
 
-def test_the_clock_can_be_given() -> None:
-    """All times come from the clock that the runner was given."""
-    runner = Runner(MemoryStore(), ScriptedExecutor(), _catalog(), _LIMITS, clock=lambda: T0 + timedelta(seconds=5))
+def test_clocks_can_be_given() -> None:
+    """All times come from the clock that the runner was given, and what passed between two from the other one."""
+    ticks = itertools.count(100.0, 5.0)
+    runner = Runner(MemoryStore(), ScriptedExecutor(), _catalog(), _LIMITS, clock=lambda: T0, ticks=lambda: next(ticks))
     runner.start()
-    settled = _settled(runner.submit(make_job(created_at=T0)).settled)
+    settled = _settled(runner.submit(make_job(created_at=T0 + timedelta(days=1))).settled)
     runner.close(0.0)
-    assert (T0 + timedelta(seconds=5),) * 2 == (settled.started_at, settled.finished_at)
+    assert (T0, T0) == (settled.started_at, settled.finished_at)
     assert settled.result is not None
     assert 5.0 == settled.result["timings"]["queued_s"]
 
@@ -782,21 +785,81 @@ def test_an_end_that_cannot_be_written_is_not_told(start: Start) -> None:
     refusal = _refusal(runner.submit(doomed).settled)
     assert (StoreUnavailable, "The disk is full.") == (type(refusal), str(refusal))
     assert JobState.RUNNING is store.get(doomed.id).status
-    assert (None, None) == (runner.watch(doomed.id), runner.peek(doomed.id))
+    assert runner.peek(doomed.id) is None
     assert JobState.SUCCEEDED is _settled(runner.submit(make_job(lane="cpu")).settled).status
     _wait_for_counts(runner)
 
 
-def test_a_cancel_that_cannot_be_written_is_not_told(start: Start, held: threading.Event) -> None:
-    """Who cancels a waiting job while the store refuses to write is told so."""
+@pytest.mark.parametrize("from_state", [JobState.RUNNING, JobState.SUCCEEDED], ids=["start and end", "end"])
+def test_an_end_is_written_when_the_store_can_again(
+    start: Start, from_state: JobState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An end that is held is written as soon as it can be, with its start if that is missing; then it is told."""
+    monkeypatch.setattr(unwritten, "_AGAIN_S", 0.01)
+    full = threading.Event()
+    full.set()
+    states = [from_state, JobState.SUCCEEDED]
+    store = RefusingStore(lambda job: full.is_set() and job.status in states)
+    runner = start(store)
+    job = make_job()
+    assert isinstance(_refusal(runner.submit(job).settled), StoreUnavailable)
+    waiting = runner.watch(job.id)
+    assert waiting is not None
+    feed = runner.feed(job.id)
+    assert feed is not None
+    full.clear()
+    settled = _settled(waiting)
+    assert (settled, JobState.SUCCEEDED, 1) == (store.get(job.id), settled.status, settled.attempt)
+    wait_until(lambda: feed.closed)
+    assert ["running", "succeeded"] == [event["status"] for event in feed.events if event["type"] == "state"]
+    assert (None, None) == (runner.watch(job.id), runner.feed(job.id))
+    wait_until(lambda: not [each for each in threading.enumerate() if each.name == "unwritten"])
+
+
+def test_an_end_that_cannot_be_written_until_the_service_ends(start: Start) -> None:
+    """A service that ends with a full disk says so to who waits; the job is where the next start finds it."""
+    store = RefusingStore(lambda job: job.finished)
+    runner = start(store)
+    job = make_job()
+    assert isinstance(_refusal(runner.submit(job).settled), StoreUnavailable)
+    waiting = runner.watch(job.id)
+    assert waiting is not None
+    runner.close(0.0)
+    assert isinstance(_refusal(waiting), ShuttingDown)
+    assert JobState.RUNNING is store.get(job.id).status
+
+
+def test_a_held_end_whose_job_is_gone(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An end that belongs to no job any more is given up, and who waits is told."""
+    monkeypatch.setattr(unwritten, "_AGAIN_S", 0.01)
+    store = RefusingStore(lambda job: job.finished)
+    runner = start(store)
+    job = make_job()
+    assert isinstance(_refusal(runner.submit(job).settled), StoreUnavailable)
+    waiting = runner.watch(job.id)
+    assert waiting is not None
+    store.forget(job.id)
+    assert isinstance(_refusal(waiting), JobNotFound)
+    assert runner.watch(job.id) is None
+
+
+def test_a_cancel_that_cannot_be_written_is_not_told(
+    start: Start, held: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who cancels a waiting job while the store refuses to write is told so; it is cancelled when the store can."""
+    monkeypatch.setattr(unwritten, "_AGAIN_S", 0.01)
+    full = threading.Event()
+    full.set()
     doomed = make_job(lane="cpu")
-    store = RefusingStore(lambda job: job.id == doomed.id and job.finished)
+    store = RefusingStore(lambda job: full.is_set() and job.id == doomed.id and job.finished)
     runner = start(store, ScriptedExecutor(held=held))
     runner.submit(make_job(lane="cpu"))
     runner.submit(doomed)
     _wait_for_counts(runner, cpu=(1, 1))
     assert StoreUnavailable is type(_refusal(runner.cancel(doomed.id)))
     assert {"cpu": (0, 1), "wait": (0, 0)} == _counts(runner)
+    full.clear()
+    wait_until(lambda: store.get(doomed.id).status is JobState.CANCELLED)
 
 
 # Start again.
