@@ -5,8 +5,10 @@ Who uses it: the command `threadlab run --url`. It speaks the HTTP face and know
 
 from __future__ import annotations
 
+import functools
 import json
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -37,10 +39,13 @@ def run(url: str, body: dict[str, Any], sink: Sink) -> dict[str, Any]:
         ServiceRefused: it does not accept the request.
     """
     with _translated(url), httpx.Client(base_url=url, timeout=_TIMEOUT) as client:
-        job = _asked(client, "POST", "/v1/jobs", json=body)
+        key = {"Idempotency-Key": uuid.uuid4().hex}
+        submit = functools.partial(_asked, client, "POST", "/v1/jobs", json=body, headers=key)
         try:
+            job = submit()
             _follow(client, job["links"]["events"], sink)
         except KeyboardInterrupt:
+            job = submit()  # the same one, by its key: it may have been accepted without an answer that got here
             client.post(f"{job['links']['self']}/cancel")  # 409: it has just ended, which is as good
         return _asked(client, "GET", job["links"]["self"])
 
