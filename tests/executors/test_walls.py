@@ -20,7 +20,7 @@ from service.executors.interpreters import Interpreters
 from service.executors.local import LocalExecutor
 from service.jobs import JobState, Report
 from tests.executors.helpers import LIMITS, lines, make_order, process_lives, result_of, running, write_scenario
-from tests.support import SILENT, wait_until
+from tests.support import SILENT, need, wait_until
 
 WALLS = ["network", "shared_memory", "files", "signals", "orphans", "privileges"]
 LIMITED = ["memory", "file_size", "open_files", "cpu_time", "processes"]
@@ -85,13 +85,13 @@ def test_switched_off(unshut: LocalExecutor) -> None:
     assert values["pid"] == values["seen"]
 
 
-def test_orphans_without_a_namespace(unshut: LocalExecutor) -> None:
+@pytest.mark.parametrize("how", ["unshut", "unprivileged"])
+def test_orphans_without_a_namespace(how: str, request: pytest.FixtureRequest) -> None:
     """Without a PID namespace, too, a process that left its session and lost its parent goes with its job."""
     body = """
         if os.fork() == 0:
             os.setsid()
             if os.fork() == 0:
-                print(os.getpid())
                 time.sleep(0.1)
                 raise_flag()
                 time.sleep(60)
@@ -99,7 +99,8 @@ def test_orphans_without_a_namespace(unshut: LocalExecutor) -> None:
         os.wait()
         time.sleep(60)
     """
-    with running(unshut, make_order(write_scenario(body))) as job:
+    executor: LocalExecutor = request.getfixturevalue(how)
+    with running(executor, make_order(write_scenario(body))) as job:
         orphan = int(job.flag())
         job.cancel.wish()
         assert JobState.CANCELLED == job.report().status
@@ -189,3 +190,34 @@ def test_many_pings_at_once(executor: LocalExecutor) -> None:
         answers = list(pool.map(ask, range(32)))
     assert [None] * 16 == answers[::2]
     assert [JobState.SUCCEEDED] * 16 == [report.status for report in answers[1::2]]
+
+
+_UNPRIVILEGED = """#!/bin/sh
+exec unshare --map-root-user sh -c '
+    echo 0 > /proc/sys/user/max_user_namespaces &&
+    exec setpriv --bounding-set=-all --inh-caps=-all {python} "$@"' "$0" "$@"
+"""
+
+
+@pytest.fixture
+def unprivileged(tmp_path: Path) -> Iterator[LocalExecutor]:
+    """An executor whose fork server may make no namespaces, as under the default rules of most container engines."""
+    python = tmp_path / "python"
+    python.write_text(_UNPRIVILEGED.format(python=sys.executable))
+    python.chmod(0o755)
+    need("unshare")
+    executor = LocalExecutor(LIMITS, Interpreters(str(python)))
+    yield executor
+    executor.close()
+
+
+def test_without_namespaces(unprivileged: LocalExecutor) -> None:
+    """Where no namespace may be made, that is said, with the system's reason, and Landlock stands all the same."""
+    walls = {wall.name: wall.missing for wall in unprivileged.walls()}
+    for name in ("network", "shared_memory", "orphans"):
+        assert "the system does not allow it" in (walls[name] or "")
+    report = unprivileged.run(make_order(TRIES), SILENT, Cancel())
+    assert JobState.SUCCEEDED == report.status, report.error
+    got_through = result_of(report)["values"]["got_through"]
+    assert [] == [name for name in WALLS if walls[name] is None and got_through[name]]
+    assert {"files", "privileges"} <= {name for name in WALLS if walls[name] is None}
