@@ -16,6 +16,7 @@
     - IllegalExperimentMove  the experiment's state does not allow what was asked for
   x StoreError
     - StoreUnavailable       the database could not do what was asked
+      - DatabaseInUse        another service has it open
   x ExecutorError
     - ForkServerDied         it could not be started, or ended under a job
     - ForkFailed             the system refused another process
@@ -37,6 +38,7 @@ __all__ = [
     "BadExperiment",
     "BadScenario",
     "CatalogError",
+    "DatabaseInUse",
     "ExecutorError",
     "ExperimentError",
     "ExperimentNotFound",
@@ -174,6 +176,21 @@ class StoreError(ThreadlabError):
 
 class StoreUnavailable(StoreError):
     """The database could not do what was asked; nothing was changed."""
+
+
+class DatabaseInUse(StoreUnavailable):
+    """Another service has the database open.
+
+    Args:
+        database: its file.
+        who: what the other one wrote about itself.
+    """
+
+    def __init__(self, database: object, who: str) -> None:
+        super().__init__(
+            f"The database {database} is in use by another Threadlab: {who}. Stop that one first, or name another file "
+            "in THREADLAB_DATABASE_URL."
+        )
 
 
 class ExecutorError(ThreadlabError):

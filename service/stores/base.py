@@ -1,6 +1,6 @@
 """The seam between jobs and what remembers them.
 
-Who uses it: `runner` and `experimenter` write, `api` reads. Implementations stand beside this file;
+Who uses it: `runner`, `experimenter` and `retention` write, `api` reads. Implementations stand beside this file;
 `tests/stores/test_contract.py` runs over all of them. Writes return futures, so that many can share one commit; a write
 that came back is on disk.
 """
@@ -8,16 +8,27 @@ that came back is on disk.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import datetime
 
 from service.events import EventLog
 from service.experiments import Run
 from service.experiments.experiment import Experiment, ExperimentState
 from service.jobs import Job, JobState
 
-__all__ = ["Added", "AddedExperiment", "ExperimentStore", "Idempotency", "JobQuery", "JobStore", "Store"]
+__all__ = [
+    "Added",
+    "AddedExperiment",
+    "ExperimentStore",
+    "Idempotency",
+    "JobQuery",
+    "JobStore",
+    "Pruned",
+    "RetainingStore",
+    "Store",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +75,14 @@ class JobQuery:
     status: Collection[JobState] = ()
     scenario: str | None = None
     label: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How much was forgotten in one go."""
+
+    jobs: int
+    experiments: int
 
 
 class JobStore(ABC):
@@ -228,7 +247,52 @@ class ExperimentStore(ABC):
         """
 
 
-class Store(JobStore, ExperimentStore):
+class RetainingStore(ABC):
+    """Forgets what is old, bit by bit, so that nobody waits long for it.
+
+    Thread safety: as for jobs, with which it shares one order of writes.
+    """
+
+    @abstractmethod
+    def prune(self, before: datetime, limit: int) -> Future[Pruned]:
+        """Forget jobs and experiments that finished before a moment, with all that they told; never unfinished ones.
+
+        Args:
+            limit: how many of each at most; the oldest go first.
+
+        The future raises:
+            StoreUnavailable: nothing was forgotten.
+        """
+
+    @abstractmethod
+    def shrink(self) -> bool:
+        """Give back some of the room of what was forgotten. Blocks for a moment.
+
+        Returns:
+            Whether there is more to give back.
+
+        Raises:
+            StoreUnavailable: nothing was given back.
+        """
+
+    @abstractmethod
+    def set_marks(self, marks: Sequence[datetime]) -> Future[None]:
+        """Remember what the clock was seen to show, in place of what was remembered of it.
+
+        The future raises:
+            StoreUnavailable: nothing was remembered.
+        """
+
+    @abstractmethod
+    def marks(self) -> list[datetime]:
+        """Return what the clock was seen to show, in order; see `retention`.
+
+        Raises:
+            StoreUnavailable: they could not be read.
+        """
+
+
+class Store(JobStore, ExperimentStore, RetainingStore):
     """What remembers everything, in one place."""
 
     @abstractmethod
@@ -236,7 +300,8 @@ class Store(JobStore, ExperimentStore):
         """Get ready.
 
         Raises:
-            StoreUnavailable: the database cannot be used; the text says why.
+            DatabaseInUse: another service has it.
+            StoreUnavailable: the database cannot be used; the text says why, and what to do.
         """
 
     @abstractmethod

@@ -6,8 +6,9 @@ Who uses it: tests, and `threadlab run`, which has nothing to remember.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from datetime import datetime
 from typing import TypeVar
 
 from service.errors import (
@@ -23,7 +24,7 @@ from service.events import EventLog
 from service.experiments import Run
 from service.experiments.experiment import Experiment, ExperimentState
 from service.jobs import FINAL, Job, JobState
-from service.stores.base import Added, AddedExperiment, Idempotency, JobQuery, Store
+from service.stores.base import Added, AddedExperiment, Idempotency, JobQuery, Pruned, Store
 
 __all__ = ["MemoryStore"]
 
@@ -42,6 +43,7 @@ class MemoryStore(Store):
         self._experiments: dict[str, Experiment] = {}  # guarded by _lock
         self._experiment_keys: dict[str, tuple[str, str]] = {}  # key -> (fingerprint, id); guarded by _lock
         self._runs: dict[str, dict[tuple[int, int], Run]] = {}  # guarded by _lock
+        self._marks: list[datetime] = []  # guarded by _lock
 
     def open(self) -> None:
         """Nothing has to be opened."""
@@ -184,6 +186,35 @@ class MemoryStore(Store):
             found = sorted(self._experiments.values(), key=lambda each: each.id)
         return [each for each in found if not each.finished]
 
+    def prune(self, before: datetime, limit: int) -> Future[Pruned]:
+        """Forget what finished before a moment; see the base class."""
+        return self._write(lambda: self._prune(before, limit))
+
+    def _prune(self, before: datetime, limit: int) -> Pruned:
+        old_jobs = _oldest(self._jobs.values(), before, limit)
+        for job_id in old_jobs:
+            self._delete(job_id)
+        old_experiments = _oldest(self._experiments.values(), before, limit)
+        for experiment_id in old_experiments:
+            self._delete_experiment(experiment_id)
+        return Pruned(len(old_jobs), len(old_experiments))
+
+    def shrink(self) -> bool:
+        """There is no room to give back."""
+        return False
+
+    def set_marks(self, marks: Sequence[datetime]) -> Future[None]:
+        """Remember what the clock was seen to show; see the base class."""
+        return self._write(lambda: self._set_marks(marks))
+
+    def _set_marks(self, marks: Sequence[datetime]) -> None:
+        self._marks = sorted(marks)
+
+    def marks(self) -> list[datetime]:
+        """Return what the clock was seen to show; see the base class."""
+        with self._lock:
+            return list(self._marks)
+
     def close(self) -> None:
         """Take no more writes."""
         with self._lock:
@@ -213,6 +244,11 @@ class MemoryStore(Store):
         else:
             done.set_result(value)
         return done
+
+
+def _oldest(of: Iterable[Job | Experiment], before: datetime, limit: int) -> list[str]:
+    ends = [(each.finished_at, each.id) for each in of if each.finished_at is not None]
+    return [each_id for finished_at, each_id in sorted(ends) if finished_at < before][:limit]
 
 
 def _shows(query: JobQuery, job: Job) -> bool:

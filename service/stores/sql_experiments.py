@@ -1,4 +1,4 @@
-"""The tables of experiments and of their runs, and the statements about them.
+"""The statements about experiments and their runs.
 
 Who uses it: `sql`, which owns the connections and the writer. Each function works in the transaction that it is given.
 """
@@ -17,34 +17,11 @@ from service.errors import ExperimentNotFound, IdempotencyConflict, IllegalExper
 from service.experiments import Measure, NotCovered, Run
 from service.experiments.experiment import Experiment, ExperimentState
 from service.stores.base import AddedExperiment, Idempotency
+from service.stores.faults import readable
+from service.stores.sql_tables import experiment_runs as _runs
+from service.stores.sql_tables import experiments as _experiments
 
-__all__ = ["add", "add_run", "delete", "find", "metadata", "move", "page", "runs", "unfinished"]
-
-metadata = sa.MetaData()
-
-_experiments = sa.Table(
-    "experiments",
-    metadata,
-    sa.Column("id", sa.Text, primary_key=True),  # sorts by time of creation
-    sa.Column("status", sa.Text, nullable=False),
-    sa.Column("plan", sa.Text, nullable=False),  # JSON: what never changes
-    sa.Column("created_at", sa.Text, nullable=False),  # RFC 3339, UTC
-    sa.Column("started_at", sa.Text),
-    sa.Column("finished_at", sa.Text),
-    sa.Column("error", sa.Text),  # JSON
-    sa.Column("idempotency_key", sa.Text, unique=True),
-    sa.Column("fingerprint", sa.Text),
-    sa.Index("experiments_by_status", "status", "id"),
-)
-
-_runs = sa.Table(
-    "experiment_runs",
-    metadata,
-    sa.Column("experiment", sa.Text, primary_key=True),
-    sa.Column("cell", sa.Integer, primary_key=True),
-    sa.Column("repeat", sa.Integer, primary_key=True),
-    sa.Column("run", sa.Text, nullable=False),  # JSON
-)
+__all__ = ["add", "add_run", "delete", "find", "move", "page", "runs", "unfinished"]
 
 _FINAL = [state.value for state in ExperimentState if state not in (ExperimentState.QUEUED, ExperimentState.RUNNING)]
 _PLANNED = ("scenario", "vary", "fixed", "repeats", "seed", "measure", "machine", "baseline", "label", "not_covered")
@@ -111,7 +88,9 @@ def find(connection: Connection, experiment_id: str) -> Experiment:
 def runs(connection: Connection, experiment_id: str) -> list[Run]:
     """Return the runs of an experiment, those of a cell in order of repeat."""
     statement = sa.select(_runs.c.run).where(_runs.c.experiment == experiment_id).order_by(_runs.c.cell, _runs.c.repeat)
-    return [Run(**json.loads(text)) for text in connection.execute(statement).scalars()]
+    texts = connection.execute(statement).scalars().all()
+    with readable(f"the runs of {experiment_id}", "Delete the experiment."):
+        return [Run(**json.loads(text)) for text in texts]
 
 
 def page(connection: Connection, limit: int, before: str | None) -> list[Experiment]:
@@ -138,9 +117,15 @@ def _changing(experiment: Experiment) -> dict[str, Any]:
 
 
 def _experiment(row: sa.RowMapping) -> Experiment:
-    plan = json.loads(row["plan"])
-    plan["measure"] = Measure(**plan["measure"])
-    plan["not_covered"] = tuple(NotCovered(**each) for each in plan["not_covered"])
-    times: dict[str, Any] = {name: None if row[name] is None else datetime.fromisoformat(row[name]) for name in _TIMES}
-    error = None if row["error"] is None else json.loads(row["error"])
-    return Experiment(id=row["id"], status=ExperimentState(row["status"]), error=error, **plan, **times)
+    remedy = "Delete the experiment."
+    if row["status"] not in _FINAL:  # nobody else can
+        remedy = "Stop the service, and remove its row from the table `experiments`."
+    with readable(str(row["id"]), remedy):
+        plan = json.loads(row["plan"])
+        plan["measure"] = Measure(**plan["measure"])
+        plan["not_covered"] = tuple(NotCovered(**each) for each in plan["not_covered"])
+        times: dict[str, Any] = {
+            name: None if row[name] is None else datetime.fromisoformat(row[name]) for name in _TIMES
+        }
+        error = None if row["error"] is None else json.loads(row["error"])
+        return Experiment(id=row["id"], status=ExperimentState(row["status"]), error=error, **plan, **times)

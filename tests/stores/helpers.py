@@ -148,7 +148,7 @@ def writer_busy(store: SqlStore) -> Iterator[None]:
         busy.set()
         go_on.wait(RESULT_S)
 
-    held = store._write(hold)
+    held = store._writer.write(hold)
     assert busy.wait(RESULT_S)
     try:
         yield

@@ -22,7 +22,6 @@ from service.experiments.experiment import Experiment, ExperimentState
 from service.jobs import Failure
 from service.stores import make_store
 from service.stores.base import AddedExperiment, Idempotency, JobQuery, Store
-from service.stores.sql import _metadata as jobs_metadata
 from tests.stores.helpers import RESULT_S, T0, ended_job, make_experiment, make_job, make_run
 from tests.support import wait_until
 
@@ -474,25 +473,6 @@ def test_a_closed_database_can_be_opened_again(url: str) -> None:
         assert ([second, first], [first]) == (store.experiments(10), store.unfinished_experiments())
         assert runs == store.runs(first.id)
         assert AddedExperiment(first, replayed=True) == _done(store.add_experiment(make_experiment(), same))
-
-
-def test_a_database_of_before_experiments_opens(url: str, tmp_path: Path) -> None:
-    """A file that knows of jobs only keeps them, and holds experiments from now on."""
-    job = make_job()
-    with closing(_open(url)) as store:
-        _done(store.add(job))
-    with closing(sqlite3.connect(tmp_path / "jobs.db")) as old:
-        for table in ("experiments", "experiment_runs"):
-            old.execute(f"DROP TABLE {table}")
-        old.commit()
-        tables = {name for (name,) in old.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    assert set(jobs_metadata.tables) == tables - {"sqlite_sequence"} == {"jobs", "event_logs", "lives"}
-    with closing(_open(url)) as store:
-        assert ([job], []) == (store.unfinished(), store.unfinished_experiments())
-        (experiment,) = _remember(store, make_experiment())
-        run = make_run()
-        _done(store.add_run(experiment.id, run))
-        assert (experiment, [run]) == (store.experiment(experiment.id), store.runs(experiment.id))
 
 
 def test_reads_of_a_broken_database_are_errors_of_ours(url: str, tmp_path: Path) -> None:
