@@ -1,7 +1,8 @@
 """Puts the service together: the one place that knows every concrete class.
 
 Who uses it: `cli` to serve, tests to call without a network. Settings are read here once and handed down as plain
-values. Start and end are the lifespan's: open the store, start the runner; on the way out, the other way round.
+values. Start and end are the lifespan's: open the store, start the runner and what forgets old jobs; on the way out,
+the other way round.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from service.executors.base import JobExecutor, Kept
 from service.executors.interpreters import Interpreters
 from service.executors.local import LocalExecutor, LocalLimits
 from service.experimenter import Experimenter
+from service.retention import Retention
 from service.runner import Runner, RunnerLimits
 from service.settings import Settings
 from service.stores import make_store
@@ -64,6 +66,7 @@ def create_app(
     executor = executor or local_executor(found, settings)
     runner = Runner(store, executor, found, _runner_limits(settings))
     experimenter = Experimenter(runner, store, found, _new_ids("job"), max_queued=settings.max_queued_experiments)
+    retention = Retention(store, None if settings.retention_s == "never" else settings.retention_s)
     desk = Desk(runner, store, settings.max_wait_s, settings.retry_after_s)
     requests = RequestUnion(found, _request_limits(settings))
     intake = jobs.Intake(desk, found, requests, executor, _new_ids("job"))
@@ -81,8 +84,10 @@ def create_app(
         try:
             await asyncio.to_thread(runner.start)
             await asyncio.to_thread(experimenter.start)
+            retention.start()
             yield
         finally:
+            await asyncio.to_thread(retention.close)
             await asyncio.to_thread(app.state.drain)
             await asyncio.to_thread(store.close)
 

@@ -17,6 +17,7 @@ __all__ = ["Settings"]
 _KIB = 1024
 _MIB = 1024 * _KIB
 _GIB = 1024 * _MIB
+_DAY_S = 24 * 60 * 60
 
 Names = Annotated[tuple[str, ...], NoDecode]  # in the environment: separated by commas
 
@@ -53,6 +54,10 @@ class Settings(BaseSettings):
     database_url: str = "sqlite:///threadlab.db"
     """Where jobs are remembered: `sqlite:///relative.db`, `sqlite:////absolute.db`, or `memory:` to keep nothing.
     Default: a file in the working directory, where its owner will find it."""
+
+    retention_s: Annotated[float, Field(ge=1, le=100 * 365 * _DAY_S)] | Literal["never"] = 30 * _DAY_S
+    """Seconds for which finished jobs and experiments are kept; `never` forgets none. Default: 30 days, since a course
+    or a comparison lasts weeks, and a disk that nobody looks after fills within months."""
 
     cpu_slots: int = Field(1, ge=1, le=256)
     """Jobs of the lane `cpu` at once. Default: one, so that two measurements never disturb each other."""

@@ -1,4 +1,4 @@
-"""Settings that keep the service from whoever is not meant to reach it."""
+"""Settings that keep the service from whoever is not meant to reach it, and its jobs for as long as is wished."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service.settings import Settings
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the settings of these tests out of whoever runs them."""
-    for name in ("HOST", "EXPOSE", "ALLOWED_HOSTS", "CORS_ORIGINS"):
+    for name in ("HOST", "EXPOSE", "ALLOWED_HOSTS", "CORS_ORIGINS", "RETENTION_S"):
         monkeypatch.delenv(f"THREADLAB_{name}", raising=False)
 
 
@@ -43,3 +43,25 @@ def test_what_is_no_origin_is_refused(origin: str) -> None:
     """A pattern or a page's address would let in nobody, or everybody."""
     with pytest.raises(ValidationError, match="no origin"):
         Settings(cors_origins=(origin,))
+
+
+def test_jobs_are_kept_for_a_month() -> None:
+    """Who does not say how long jobs are kept has them for 30 days."""
+    assert 30 * 24 * 60 * 60 == Settings().retention_s
+
+
+@pytest.mark.parametrize(("given", "expected"), [("never", "never"), ("86400", 86_400.0), ("1.5", 1.5)])
+def test_the_time_for_which_jobs_are_kept_is_a_number_or_never(
+    given: str, expected: float | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`never` says in a word that nothing is forgotten."""
+    monkeypatch.setenv("THREADLAB_RETENTION_S", given)
+    assert expected == Settings().retention_s
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "inf", "nan", "1e12", "always", ""])
+def test_a_time_that_could_be_misread_is_refused(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nought could mean "keep nothing" as well as "forget nothing", and so it means neither."""
+    monkeypatch.setenv("THREADLAB_RETENTION_S", given)
+    with pytest.raises(ValidationError, match="never"):
+        Settings()
