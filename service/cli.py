@@ -88,7 +88,10 @@ def serve(
     http = patience.protocol(settings.headers_timeout_s)
     config = uvicorn.Config(_telling(app), settings.host, settings.port, log_config=None, http=http)
     server = _Server(config, app.state.drain)
-    server.run()
+    try:
+        server.run()
+    except SystemExit as exc:  # of a start that failed and was told of; its number, 3, is uvicorn's own
+        raise typer.Exit(1) from exc
     if not server.started:
         raise typer.Exit(1)
 

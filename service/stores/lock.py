@@ -8,6 +8,7 @@ Source: flock(2).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -59,7 +60,7 @@ class FileLock:
             except BlockingIOError:
                 who = logs.plain(os.pread(descriptor, _SHOWN, 0).decode(errors="replace").strip())
                 os.close(descriptor)
-                raise DatabaseInUse(self._database, who or "one that has just begun") from None
+                raise DatabaseInUse(self._database, who or "one that has not said which") from None
             except OSError as exc:
                 os.close(descriptor)
                 if exc.errno not in _NOT_HERE:
@@ -70,8 +71,9 @@ class FileLock:
                 self._held = descriptor
             else:  # whoever had it has just let go of it, and removed what we opened
                 os.close(descriptor)
-        os.ftruncate(self._held, 0)
-        os.pwrite(self._held, _about_us().encode(), 0)
+        with contextlib.suppress(OSError):  # a disk that is full; whoever is refused then is not told by whom
+            os.ftruncate(self._held, 0)
+            os.pwrite(self._held, _about_us().encode(), 0)
 
     def release(self) -> None:
         """Let go of it, and leave no file behind. Idempotent."""

@@ -23,7 +23,8 @@ from service.stores.sql_tables import experiments as _experiments
 
 __all__ = ["add", "add_run", "delete", "find", "move", "page", "runs", "unfinished"]
 
-_FINAL = [state.value for state in ExperimentState if state not in (ExperimentState.QUEUED, ExperimentState.RUNNING)]
+_UNFINISHED = (ExperimentState.QUEUED.value, ExperimentState.RUNNING.value)
+_FINAL = [state.value for state in ExperimentState if state.value not in _UNFINISHED]
 _PLANNED = ("scenario", "vary", "fixed", "repeats", "seed", "measure", "machine", "baseline", "label", "not_covered")
 _TIMES = ("created_at", "started_at", "finished_at")
 
@@ -103,7 +104,7 @@ def page(connection: Connection, limit: int, before: str | None) -> list[Experim
 
 def unfinished(connection: Connection) -> list[Experiment]:
     """Return all that are queued or running, oldest first."""
-    statement = sa.select(_experiments).where(_experiments.c.status.not_in(_FINAL)).order_by(_experiments.c.id)
+    statement = sa.select(_experiments).where(_experiments.c.status.in_(_UNFINISHED)).order_by(_experiments.c.id)
     return [_experiment(row) for row in connection.execute(statement).mappings()]
 
 

@@ -42,7 +42,7 @@ _INSERT_LOG = sa.insert(event_logs)
 _DELETE_LOG = sa.delete(event_logs)
 _DELETE_LOG = _DELETE_LOG.where(event_logs.c.job_id == sa.bindparam("key"), event_logs.c.epoch == sa.bindparam("of"))
 _DELETE_LOGS = sa.delete(event_logs).where(event_logs.c.job_id == sa.bindparam("key"))
-_UNFINISHED = sa.select(*_KEPT).where(jobs.c.status.not_in(sorted(FINAL))).order_by(jobs.c.id)
+_UNFINISHED = sa.select(*_KEPT).where(jobs.c.status.in_(sorted(set(JobState) - FINAL))).order_by(jobs.c.id)
 _BEGIN_LIFE = sa.insert(lives).returning(lives.c.id)
 
 

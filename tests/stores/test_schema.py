@@ -178,7 +178,7 @@ _LAYOUT = ("auto_vacuum", "journal_mode")
 
 
 def test_an_upgrade_that_is_killed_leaves_the_database_as_it_was(tmp_path: Path) -> None:
-    """Before whichever statement of it the service is killed, an upgrade has changed nothing; the next start does it."""
+    """Whichever of its statements a kill comes before, an upgrade has changed nothing; the next one does it all."""
     old = tmp_path / "jobs.db"
     _load("jobs", old)  # which has all upgrades before it
     before, url = _dump(old), f"sqlite:///{old}"
