@@ -28,6 +28,7 @@ from service.api import (
     experiments,
     jobs,
     laboratory,
+    metrics,
     middleware,
     pages,
     pictures,
@@ -41,6 +42,7 @@ from service.executors.base import JobExecutor, Kept
 from service.executors.interpreters import Interpreters
 from service.executors.local import LocalExecutor, LocalLimits
 from service.experimenter import Experimenter
+from service.observer import Observer, nobody
 from service.retention import Retention
 from service.runner import Runner, RunnerLimits
 from service.settings import Settings
@@ -62,9 +64,11 @@ def create_app(
         found: what can be run; by default all scenarios on this machine.
     """
     found = found or catalog.find()
-    store = make_store(settings.database_url)
-    executor = executor or local_executor(found, settings)
-    runner = Runner(store, executor, found, _runner_limits(settings))
+    counted = metrics.Metrics()
+    store = make_store(settings.database_url, counted.observe)
+    executor = executor or local_executor(found, settings, counted.observe)
+    runner = Runner(store, executor, found, _runner_limits(settings), observe=counted.observe)
+    counted.watch(runner)
     experimenter = Experimenter(runner, store, found, _new_ids("job"), max_queued=settings.max_queued_experiments)
     retention = Retention(store, None if settings.retention_s == "never" else settings.retention_s)
     desk = Desk(runner, store, settings.max_wait_s, settings.retry_after_s)
@@ -85,7 +89,8 @@ def create_app(
             await asyncio.to_thread(runner.start)
             await asyncio.to_thread(experimenter.start)
             retention.start()
-            yield
+            async with counted.watching_the_loop():
+                yield
         finally:
             await asyncio.to_thread(retention.close)
             await asyncio.to_thread(app.state.drain)
@@ -102,6 +107,7 @@ def create_app(
     )
     app.state.drain = drain
     app.state.settings = settings
+    app.state.traffic = counted
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -119,6 +125,7 @@ def create_app(
     app.include_router(experiments.make_router(desk, bench, experimenter))
     app.include_router(scenarios.make_router(found, intake, settings.try_timeout_s, try_limits))
     app.include_router(system.make_router(desk, executor, _shown_limits(settings)))
+    app.include_router(metrics.make_router(desk, counted))
     app.include_router(pages.make_router("Threadlab", "/openapi.json"))
     app.mount(pages.ASSETS, pages.assets(), name="assets")
     describe.install(app, found)
@@ -134,10 +141,10 @@ class _App(FastAPI):
         inner = super().build_middleware_stack()
         hosts = (given.host, *given.allowed_hosts)
         guarded = border.Border(inner, hosts, given.cors_origins, given.body_timeout_s, problems.refused)
-        return middleware.RequestContext(guarded, problems.too_large)
+        return middleware.RequestContext(guarded, problems.too_large, self.state.traffic)
 
 
-def local_executor(found: catalog.Catalog, settings: Settings) -> LocalExecutor:
+def local_executor(found: catalog.Catalog, settings: Settings, observe: Observer = nobody) -> LocalExecutor:
     """Return an executor that runs jobs on this machine, not started."""
     return LocalExecutor(
         LocalLimits(
@@ -155,6 +162,7 @@ def local_executor(found: catalog.Catalog, settings: Settings) -> LocalExecutor:
             given=list(filter(None, settings.interpreters.split(os.pathsep))), search=settings.find_interpreters
         ),
         kept=[scenario.digest for scenario in found],
+        observe=observe,
     )
 
 

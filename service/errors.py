@@ -21,6 +21,7 @@
     - ForkServerDied         it could not be started, or ended under a job
     - ForkFailed             the system refused another process
     - InterpreterNotFound    no interpreter here is the one asked for
+  x NotReady                 a part of the service is unwell
   x RemoteError
     - ServiceUnreachable     no service answers at an address
     - ServiceRefused         the service there does not accept what was asked of it
@@ -31,7 +32,7 @@ Foreign errors are wrapped once, where they come in, with `raise ... from exc`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "InterpreterNotFound",
     "JobError",
     "JobNotFound",
+    "NotReady",
     "QueueFull",
     "RemoteError",
     "ScenarioNotFound",
@@ -221,6 +223,18 @@ class InterpreterNotFound(ExecutorError):
         self.option = option
         self.asked = asked
         self.known = known
+
+
+class NotReady(ThreadlabError):
+    """A part of the service is unwell, so that jobs cannot be taken and run right now.
+
+    Args:
+        parts: what is wrong with each part, by its name; None where nothing is.
+    """
+
+    def __init__(self, parts: Mapping[str, str | None]) -> None:
+        super().__init__(" ".join(f"{name}: {ailment}" for name, ailment in parts.items() if ailment is not None))
+        self.parts = parts
 
 
 class RemoteError(ThreadlabError):

@@ -34,6 +34,7 @@ from service.events import EventLog
 from service.executors.base import Cancel, JobExecutor, Kept, Order
 from service.hub import Feed
 from service.jobs import MAX_ATTEMPTS, Failure, Job, JobState, Lane, Report
+from service.observer import JobAccepted, JobEnded, JobPutBack, JobRefused, JobTakenUp, Observer, nobody
 from service.stores.base import Added, Idempotency, JobStore
 from service.unwritten import Unwritten
 
@@ -111,6 +112,7 @@ class Runner:
         catalog: where their scenarios come from.
         clock: the time of day, in UTC.
         ticks: seconds on a clock that nobody sets.
+        observe: hears of every job that comes and goes.
 
     Thread safety: all methods may be called from any thread.
     """
@@ -124,6 +126,7 @@ class Runner:
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         ticks: Callable[[], float] = time.monotonic,
+        observe: Observer = nobody,
     ) -> None:
         self._store = store
         self._executor = executor
@@ -131,6 +134,7 @@ class Runner:
         self._limits = limits
         self._clock = clock
         self._ticks = ticks
+        self._observe = observe
         self._slots: dict[Lane, int] = {"cpu": limits.cpu_slots, "wait": limits.wait_slots}
         self._pools = {
             lane: ThreadPoolExecutor(slots, thread_name_prefix=f"lane-{lane}") for lane, slots in self._slots.items()
@@ -163,6 +167,8 @@ class Runner:
                     JobState.LOST, self._clock(), Failure(type="AttemptsUsedUp", message=text, traceback=None)
                 )
                 self._store.move(JobState.RUNNING, lost, EventLog(self._store.life, []))
+                self._observe(JobTakenUp(job))
+                self._observe(JobEnded(lost))
                 _log.error("job lost", extra={"job": job.id, "reason": text})
                 return
             job = job.put_back()
@@ -174,6 +180,7 @@ class Runner:
         with self._lock:
             self._entries[job.id] = entry
             self._queued[job.lane] += 1
+        self._observe(JobTakenUp(job))
         self._schedule(entry)
         _log.info("job taken up again", extra={"job": job.id, "attempt": job.attempt})
 
@@ -194,8 +201,10 @@ class Runner:
         entry = _Entry(job, settled, Feed(self._store.life), self._ticks())
         with self._lock:
             if self._closing:
+                self._observe(JobRefused(job, "shutting_down"))
                 raise errors.ShuttingDown
             if sum(self._queued.values()) >= self._limits.max_queued:
+                self._observe(JobRefused(job, "queue_full"))
                 raise errors.QueueFull(self._limits.max_queued, self._limits.retry_after_s)
             self._entries[job.id] = entry
             self._queued[job.lane] += 1
@@ -216,8 +225,10 @@ class Runner:
         elif accepted.result().replayed:
             self._forget(entry)
             self._follow(entry, accepted.result().job)
-        elif not begun:
-            self._schedule(entry)
+        else:
+            self._observe(JobAccepted(accepted.result().job))
+            if not begun:
+                self._schedule(entry)
 
     def _forget(self, entry: _Entry) -> None:
         with self._lock:
@@ -304,6 +315,7 @@ class Runner:
             closing = self._closing
             entry.feed.tell([story.returned(back, self._clock(), _STOPPED if closing else _NOT_RUN)])
             self._store.move(JobState.RUNNING, back, entry.feed.log())  # here: before any move that a cancel makes
+        self._observe(JobPutBack(back, "stopped" if closing else "not_run"))
         if closing:
             entry.feed.close()
             _refuse(entry.settled, errors.ShuttingDown())
@@ -345,6 +357,7 @@ class Runner:
         """Let go of a job. The feed ends last: who no longer finds it finds the job in the store."""
         with self._lock:
             self._entries.pop(job.id, None)
+        self._observe(JobEnded(job))
         _log.info("job ended", extra=_summary(job))
         entry.feed.close(story.ended(job))
         _tell(entry.settled, job)
@@ -395,6 +408,15 @@ class Runner:
             return {
                 lane: LaneCount(self._queued[lane], self._running[lane], slots) for lane, slots in self._slots.items()
             }
+
+    def oldest_s(self) -> dict[Lane, float]:
+        """Return for how many seconds the oldest job of each lane that waits has been accepted; 0 where none waits."""
+        now, ages = self._clock(), dict.fromkeys(self._slots, 0.0)
+        with self._lock:
+            waiting = [entry.job for entry in self._entries.values() if entry.job.status is JobState.QUEUED]
+        for job in waiting:
+            ages[job.lane] = max(ages[job.lane], (now - job.created_at).total_seconds())
+        return ages
 
     def close(self, grace_s: float) -> None:
         """Take no more jobs, let the running ones end, put the rest back, and close the executor. Idempotent.

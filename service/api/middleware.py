@@ -10,6 +10,8 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -18,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import logs
 
-__all__ = ["RequestContext"]
+__all__ = ["Answer", "RequestContext", "Traffic"]
 
 _log = logging.getLogger("service.access")
 
@@ -39,16 +41,47 @@ _POLICIES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a request was answered.
+
+    Attributes:
+        method: as the client wrote it.
+        route: the template of its address, such as `/v1/jobs/{job_id}`; None where it has none.
+        status: None if there was nobody left to answer.
+        waited_s: seconds from its headers to those of the answer.
+        streams: whether its length is not known when it begins.
+    """
+
+    method: str
+    route: str | None
+    status: int | None
+    waited_s: float
+    streams: bool
+
+
+class Traffic(Protocol):
+    """Hears of answers, on the event loop: it must be quick and must not raise."""
+
+    def begins(self, answer: Answer) -> None:
+        """An answer is sent."""
+
+    def ends(self, answer: Answer) -> None:
+        """It was sent to its end, or its client has left."""
+
+
 class RequestContext:
     """Gives each request an id (the client's own `X-Request-ID` if it is sane) and logs how it was answered.
 
     Args:
         too_large: makes the answer to a body beyond the limit; Starlette's own, made far outside, is plain text.
+        traffic: hears of each answer.
     """
 
-    def __init__(self, app: ASGIApp, too_large: Callable[[Request], Response]) -> None:
+    def __init__(self, app: ASGIApp, too_large: Callable[[Request], Response], traffic: Traffic) -> None:
         self._app = app
         self._too_large = too_large
+        self._traffic = traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -59,11 +92,11 @@ class RequestContext:
         request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
         token = logs.request_id.set(request_id)
         begun = time.perf_counter()
-        status = 0
+        answer: Answer | None = None
         replaced = False
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status, replaced
+            nonlocal answer, replaced
             if replaced:
                 return
             if message["type"] == "http.response.start":
@@ -75,14 +108,25 @@ class RequestContext:
                     return
                 headers["X-Request-ID"] = request_id
                 _secure(headers)
+                answer = _answer(scope, status, begun, "content-length" not in headers)
+                self._traffic.begins(answer)
             await send(message)
 
         try:
             await self._app(scope, receive, send_with_headers)
         finally:
             took_s = round(time.perf_counter() - begun, 6)
-            _log.info("%s %s", scope["method"], scope["path"], extra={"status": status, "took_s": took_s})
+            if answer is None:
+                answer = _answer(scope, None, begun, streams=False)
+                self._traffic.begins(answer)
+            self._traffic.ends(answer)
+            _log.info("%s %s", scope["method"], scope["path"], extra={"status": answer.status or 0, "took_s": took_s})
             logs.request_id.reset(token)
+
+
+def _answer(scope: Scope, status: int | None, begun: float, streams: bool) -> Answer:
+    route = getattr(scope.get("route"), "path_format", None)  # the router has put it there
+    return Answer(scope["method"], route, status, time.perf_counter() - begun, streams)
 
 
 def _secure(headers: MutableHeaders) -> None:

@@ -105,6 +105,12 @@ KINDS: dict[type[Exception], Kind] = {
     errors.ExecutorError: Kind(
         503, "executor-unavailable", "Jobs cannot be run right now", "Ask again; the service's log says why."
     ),
+    errors.NotReady: Kind(
+        503,
+        "not-ready",
+        "The service is not ready",
+        "`parts` says which part is unwell, and why. It is looked at anew each time: ask again.",
+    ),
     errors.BadScenario: Kind(
         500, "bad-scenario", "The scenario is broken", "Tell its author; `detail` says which rule it breaks."
     ),
@@ -168,7 +174,8 @@ def install(app: FastAPI, requests: RequestUnion) -> None:
     async def on_known(request: Request, exc: Exception) -> Response:
         kind = next(KINDS[cls] for cls in type(exc).__mro__ if cls in KINDS)
         headers = {"Retry-After": str(exc.retry_after_s)} if isinstance(exc, errors.QueueFull) else None
-        return _problem(request, kind, str(exc), _name_problem(exc, request.method), headers)
+        parts = _parts(exc.parts) if isinstance(exc, errors.NotReady) else None
+        return _problem(request, kind, str(exc), _name_problem(exc, request.method), headers, parts=parts)
 
     async def on_invalid(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, RequestValidationError)
@@ -225,6 +232,8 @@ def _problem(
     detail: str,
     found: list[dict[str, Any]] | None = None,
     headers: Mapping[str, str] | None = None,
+    *,
+    parts: list[dict[str, Any]] | None = None,
 ) -> Response:
     content = {
         "type": _page_of(request, kind),
@@ -233,6 +242,7 @@ def _problem(
         "detail": detail,
         "request_id": logs.request_id.get(),
         "errors": found,
+        "parts": parts,
     }
     return ProblemResponse(content, kind.status, headers)
 
@@ -247,6 +257,10 @@ def _page_of(request: Request, kind: Kind) -> str:
 def _not_sent_as_json(request: Request, exc: RequestValidationError) -> bool:
     sent = request.headers.get("content-type", "").partition(";")[0].strip()
     return isinstance(exc.body, (bytes, str)) and bool(exc.body) and not re.fullmatch(r"application/(.*\+)?json", sent)
+
+
+def _parts(found: Mapping[str, str | None]) -> list[dict[str, Any]]:
+    return [{"name": name, "ready": ailment is None, "reason": ailment} for name, ailment in found.items()]
 
 
 def _name_problem(exc: Exception, method: str) -> list[dict[str, Any]] | None:

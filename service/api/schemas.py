@@ -741,6 +741,17 @@ class FieldProblem(BaseModel):
     """The valid value closest to what was given."""
 
 
+class PartHealth(BaseModel):
+    """How one part of the service is."""
+
+    name: Literal["store", "executor"]
+    ready: bool
+    reason: str | None
+    """Why it is not."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
 class Problem(BaseModel):
     """An error, after RFC 9457."""
 
@@ -754,6 +765,8 @@ class Problem(BaseModel):
     request_id: str | None = None
     """The same as in the header `X-Request-ID` and in the service's log."""
     errors: list[FieldProblem] | None = None
+    parts: list[PartHealth] | None = None
+    """Of a service that is not ready: all its parts, those that are well included."""
 
 
 def job_view(job: Job) -> dict[str, Any]:

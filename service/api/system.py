@@ -1,5 +1,8 @@
 """What can run jobs, the limits in force, and the probes."""
 
+import asyncio
+import logging
+from collections.abc import Callable
 from dataclasses import asdict
 
 from fastapi import APIRouter
@@ -7,10 +10,47 @@ from starlette.responses import Response
 
 from service.api.answers import Desk, JsonAnswer, documented
 from service.api.schemas import Capacity, Health, InterpreterList
+from service.errors import NotReady, ThreadlabError
 from service.executors.base import JobExecutor
 from service.stores.base import JobQuery
 
 __all__ = ["make_router"]
+
+_log = logging.getLogger(__name__)
+
+_LOOK_S = 0.8  # Kubernetes gives a probe one second unless it is told otherwise; a part that is well takes milliseconds
+
+
+class _Part:
+    """A part of the service that has to be well. Lives on the event loop.
+
+    At most one look is under way, which all share who ask meanwhile: one that hangs holds one thread, and that is none
+    of those on which endpoints wait.
+
+    Args:
+        look: raises what is wrong; may block.
+    """
+
+    def __init__(self, look: Callable[[], object]) -> None:
+        self._look = look
+        self._looking: asyncio.Task[str | None] | None = None
+
+    async def ailment(self) -> str | None:
+        """Return what is wrong, in time; None if nothing is."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._found())
+        await asyncio.wait((self._looking,), timeout=_LOOK_S)  # unlike wait_for, it leaves the look alone
+        return self._looking.result() if self._looking.done() else f"It did not answer within {_LOOK_S:g} s."
+
+    async def _found(self) -> str | None:
+        try:
+            await asyncio.to_thread(self._look)
+        except ThreadlabError as exc:
+            return str(exc)
+        except Exception:  # noqa: BLE001  whatever it is, the part is unwell
+            _log.exception("a part of the service could not be looked at")
+            return "It could not be looked at; the service's log says why."
+        return None
 
 
 def make_router(desk: Desk, executor: JobExecutor, limits: dict[str, float]) -> APIRouter:
@@ -20,6 +60,7 @@ def make_router(desk: Desk, executor: JobExecutor, limits: dict[str, float]) -> 
         limits: what `/v1/capacity` shows, by the names of the settings.
     """
     router = APIRouter(tags=["system"])
+    parts = {"store": _Part(lambda: desk.store.page(JobQuery(limit=1))), "executor": _Part(executor.start)}
 
     @router.get("/v1/interpreters", response_model=InterpreterList, response_class=JsonAnswer, responses=documented())
     async def list_interpreters() -> Response:
@@ -41,9 +82,13 @@ def make_router(desk: Desk, executor: JobExecutor, limits: dict[str, float]) -> 
 
     @router.get("/readyz", response_model=Health, response_class=JsonAnswer, responses=documented(503))
     async def get_readiness() -> Response:
-        """Answer whether jobs can be taken and run: the database answers, and a fork server is up."""
-        await desk.blocking(desk.store.page, JobQuery(limit=1))
-        await desk.blocking(executor.start)
+        """Answer whether jobs can be taken and run: the database answers, and a fork server is up.
+
+        A part that does not answer within 0.8 seconds is unwell. What is wrong with which part stands in `parts`.
+        """
+        ailments = await asyncio.gather(*(part.ailment() for part in parts.values()))
+        if any(ailments):
+            raise NotReady(dict(zip(parts, ailments, strict=True)))
         return JsonAnswer({"status": "ready"})
 
     return router

@@ -16,6 +16,7 @@ waits in one `poll` for frames, for the child's end, for a wish to cancel, and f
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import threading
@@ -23,6 +24,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 from service.child import wire
 from service.errors import ForkFailed, ForkServerDied
@@ -32,10 +34,23 @@ from service.executors.forkserver import Child, ForkServer, process_end
 from service.executors.interpreters import LOOK_AGAIN_S, Interpreters, Launch
 from service.executors.transcript import Ending, Transcript
 from service.jobs import JobState, Report
+from service.observer import (
+    ChildCause,
+    ChildEnded,
+    ChildStarted,
+    ForkServerEnded,
+    ForkServerStarted,
+    Observer,
+    ServerCause,
+    nobody,
+)
 
 __all__ = ["LocalExecutor", "LocalLimits"]
 
+_log = logging.getLogger(__name__)
+
 _PING_TIMEOUT_S = 5.0  # for a fork server to answer behind all that it is told to do before: half a second at the most
+_DEATH_S = 0.1  # between a dying process's last descriptor and its end lie microseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +102,17 @@ class LocalExecutor(JobExecutor):
         interpreters: what jobs can choose from.
         kept: digests of the scenarios that fork servers keep loaded. They are loaded outside any child, where nothing
             ends what hangs: these must be known to load.
+        observe: hears of fork servers and children.
     """
 
     def __init__(
-        self, limits: LocalLimits, interpreters: Interpreters | None = None, kept: Collection[str] = ()
+        self,
+        limits: LocalLimits,
+        interpreters: Interpreters | None = None,
+        kept: Collection[str] = (),
+        observe: Observer = nobody,
     ) -> None:
+        self._observe = observe
         self._limits = limits
         self._kept = kept
         self._interpreters = interpreters or Interpreters()
@@ -109,8 +130,8 @@ class LocalExecutor(JobExecutor):
         server = post.server()
         try:
             server.ping(_PING_TIMEOUT_S)
-        except ForkServerDied:
-            post.dismiss(server)
+        except ForkServerDied as exc:
+            post.dismiss(server, exc)
             raise
 
     def walls(self) -> list[Wall]:
@@ -131,7 +152,8 @@ class LocalExecutor(JobExecutor):
             if self._closed:
                 raise ForkServerDied("The executor is closed.")
             if launch not in self._posts:
-                self._posts[launch] = _Post([launch.executable, *launch.options], self._kept, self._limits)
+                command = [launch.executable, *launch.options]
+                self._posts[launch] = _Post(command, self._kept, self._limits, self._observe)
             return self._posts[launch]
 
     def interpreters(self) -> list[Interpreter]:
@@ -146,16 +168,25 @@ class LocalExecutor(JobExecutor):
         """Run the job in a child of its own; see the base class."""
         post = self._post(self._interpreters.launch(order.python, order.gil))
         server = post.server()
+        self._observe(ChildStarted())
         try:
             woken, wake = os.pipe()
         except OSError as exc:
+            self._observe(ChildEnded("fork_failed"))
             raise ForkFailed(f"This process has no descriptors left for another child: {exc}") from exc
         try:
             with server.fork(order) as child, cancel.waking(lambda: os.write(wake, b"!")):
-                return _Conversation(order, sink, child, server, woken, self._limits).hold()
-        except ForkServerDied:
-            post.dismiss(server)  # it may run on, stopped, or not be reaped yet: the next job must not get it again
+                report, ended = _Conversation(order, sink, child, server, woken, self._limits).hold()
+        except ForkServerDied as exc:
+            self._observe(ChildEnded("fork_server_died"))
+            post.dismiss(server, exc)  # it may run on, stopped: the next job must not get it again
             raise
+        except ForkFailed:
+            self._observe(ChildEnded("fork_failed"))
+            raise
+        else:
+            self._observe(ended)
+            return report
         finally:
             os.close(woken)
             os.close(wake)
@@ -174,7 +205,8 @@ class _Post:
     Thread safety: all methods may be called from any thread; others can be at work while one of them starts.
     """
 
-    def __init__(self, command: Sequence[str], kept: Collection[str], limits: LocalLimits) -> None:
+    def __init__(self, command: Sequence[str], kept: Collection[str], limits: LocalLimits, observe: Observer) -> None:
+        self._observe = observe
         self._command = command
         self._kept = kept
         self._limits = limits
@@ -186,27 +218,66 @@ class _Post:
         with self._lock:
             if self._closed:
                 raise ForkServerDied("The executor is closed.")
-            if self._server is not None and not self._server.alive:
-                self._server.close()
-                self._server = None
+            if self._server is not None:
+                death = _death(self._server.pid)  # first: who asks whether it is alive reaps it
+                if not self._server.alive:
+                    self._tell_end(self._server, "died", "It was found dead.", death)
+                    self._server.close()
+                    self._server = None
             if self._server is None:
                 self._server = self._start()
             return self._server
 
     def _start(self) -> ForkServer:
-        return ForkServer(self._command, self._kept, self._limits.for_child(), self._limits.startup_timeout_s)
+        begun = time.monotonic()
+        try:
+            server = ForkServer(self._command, self._kept, self._limits.for_child(), self._limits.startup_timeout_s)
+        except ForkServerDied as exc:
+            _log.error("fork server did not come up", extra={"why": str(exc)})
+            raise
+        took_s = round(time.monotonic() - begun, 6)
+        facts = {"pid": server.pid, "executable": self._command[0], "python": server.python["version"]}
+        _log.info("fork server started", extra={**facts, "took_s": took_s})
+        self._observe(ForkServerStarted())
+        return server
 
-    def dismiss(self, dead: ForkServer) -> None:
+    def dismiss(self, unwell: ForkServer, why: ForkServerDied) -> None:
         with self._lock:
-            if self._server is dead:
+            if self._server is unwell:
+                death = _death(unwell.pid, _DEATH_S)
+                self._tell_end(unwell, "unwell" if death is None else "died", str(why), death)
                 self._server = None
-        dead.close(patience_s=0.0)
+        unwell.close(patience_s=0.0)
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
             if self._server is not None:
+                death = _death(self._server.pid)
+                self._tell_end(self._server, "closed" if death is None else "died", "The service ends.", death)
                 self._server.close()
+                self._server = None
+
+    def _tell_end(self, server: ForkServer, cause: ServerCause, why: str, death: dict[str, Any] | None) -> None:
+        level = logging.INFO if cause == "closed" else logging.WARNING
+        facts = {"pid": server.pid, "executable": self._command[0], "cause": cause, "why": why}
+        _log.log(level, "fork server ended", extra={**facts, **(death or {})})
+        self._observe(ForkServerEnded(cause))
+
+
+def _death(pid: int, within_s: float = 0.0) -> dict[str, Any] | None:
+    """How a process of ours ended, as far as that is still known; None while it lives. It is not reaped here."""
+    deadline = time.monotonic() + within_s
+    try:
+        while (ended := os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is None:
+            if time.monotonic() >= deadline:
+                return None
+            time.sleep(0.001)
+    except ChildProcessError:  # it was reaped already
+        return {}
+    if ended.si_code == os.CLD_EXITED:
+        return {"exit_code": ended.si_status}
+    return {"signal": process_end({"signal": ended.si_status})["signal"]}
 
 
 class _Pressure(IntEnum):
@@ -240,7 +311,7 @@ class _Conversation:
         self._open = True  # whether there may be more to read
         self._heard = True  # whether the poll wakes for it
 
-    def hold(self) -> Report:
+    def hold(self) -> tuple[Report, ChildEnded]:
         for descriptor in (self._child.link.fileno(), self._child.status, self._woken):
             self._poll.register(descriptor, select.POLLIN)
         while True:
@@ -303,7 +374,7 @@ class _Conversation:
         self._deadline = time.monotonic() + self._limits.kill_timeout_s
         self._child.kill(stacks=stacks)
 
-    def _report(self, exited: wire.Frame) -> Report:
+    def _report(self, exited: wire.Frame) -> tuple[Report, ChildEnded]:
         if "error" in exited:
             raise ForkFailed(exited["error"])
         self._child.link.setblocking(False)  # whoever could still write was killed with the group
@@ -319,9 +390,23 @@ class _Conversation:
             broken=self._broken,
             stacks=stacks.read(exited["stacks"], self._order, self._server.main_ident),
         )
-        return self._transcript.report(ending, self._server.python, self._server.machine)
+        report = self._transcript.report(ending, self._server.python, self._server.machine)
+        cause = _cause(ending, report.status)
+        if cause == "signal":
+            facts = {"job": self._order.job_id, "scenario": self._order.scenario, **ending.process}
+            _log.warning("child ended by a signal that nobody here sent", extra=facts)
+        return report, ChildEnded(cause, ending.process["signal"], ending.startup_s)
 
     def _note_late_start(self) -> None:
         """A child that had to be stopped before it began did not time out: the job's time had not begun."""
         if self._stopped is JobState.TIMED_OUT and not self._transcript.started:
             self._broken = f"it did not begin within {self._limits.startup_timeout_s} s"
+
+
+def _cause(ending: Ending, status: JobState) -> ChildCause:
+    """Why a child's process ended, which is not always what became of its job: one that raised can be killed, too."""
+    if ending.broken:
+        return "broken_protocol"
+    if ending.killed or status is ending.stopped:
+        return "cancelled" if ending.stopped is JobState.CANCELLED else "timed_out"
+    return "exited" if ending.process["signal"] is None else "signal"

@@ -23,6 +23,7 @@ from service.events import EventLog
 from service.experiments import Run
 from service.experiments.experiment import Experiment, ExperimentState
 from service.jobs import Job, JobState
+from service.observer import Observer, nobody
 from service.stores import sql_experiments, sql_jobs, sql_retention
 from service.stores.base import Added, AddedExperiment, Idempotency, JobQuery, Pruned, Store
 from service.stores.sql_database import Database
@@ -36,14 +37,15 @@ class SqlStore(Store):
 
     Args:
         url: SQLAlchemy's URL of the database, `sqlite:///path`.
+        observe: hears of commits and reads.
 
     Raises:
         StoreUnavailable: the URL names no file.
     """
 
-    def __init__(self, url: str) -> None:
-        self._database = Database(url)
-        self._writer = Writer(self._database)
+    def __init__(self, url: str, observe: Observer = nobody) -> None:
+        self._database = Database(url, observe)
+        self._writer = Writer(self._database, observe)
         self._life = 0
 
     def open(self) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from service.errors import StoreUnavailable
+from service.observer import Observer, ReadDone, nobody
 from service.stores import sql_schema
 from service.stores.faults import damaged, translated
 from service.stores.lock import FileLock
@@ -46,6 +48,7 @@ class Database:
 
     Args:
         url: `sqlite:///PATH`.
+        observe: hears of reads.
 
     Raises:
         StoreUnavailable: the URL names no file.
@@ -53,8 +56,9 @@ class Database:
     Thread safety: `reading` may be used on any thread, `writing` on one at a time.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, observe: Observer = nobody) -> None:
         self.path = _path(url)
+        self._observe = observe
         self._lock = FileLock(self.path)
         self._may_make = True  # a file where there is none; only while it is opened
         self._place: tuple[int, int] | None = None  # device and number of the file
@@ -134,10 +138,14 @@ class Database:
         Raises:
             StoreUnavailable: the database cannot be read.
         """
-        with translated("read"):
-            self._check_place()
-            with self.reader.connect() as connection:
-                yield connection
+        begun = time.perf_counter()
+        try:
+            with translated("read"):
+                self._check_place()
+                with self.reader.connect() as connection:
+                    yield connection
+        finally:
+            self._observe(ReadDone(time.perf_counter() - begun))
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

@@ -9,14 +9,17 @@ a sync is shared.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy.engine import Connection
 
 from service.errors import StoreUnavailable, ThreadlabError
+from service.observer import Committed, Observer, nobody
 from service.stores.faults import is_of_one_write
 from service.stores.sql_database import Database
 
@@ -31,11 +34,16 @@ _LAZY_S = 0.05  # how late a lazy write can come: what it tells of, nobody was t
 class Writer:
     """Carries out writes in the order in which they were called for.
 
+    Args:
+        database: open before `start`.
+        observe: hears of commits.
+
     Thread safety: all methods may be called from any thread. Callbacks of futures run on the writer's thread.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, observe: Observer = nobody) -> None:
         self._database = database
+        self._observe = observe
         self._thread = threading.Thread(target=self._write_all, name="store-writer", daemon=True)
         self._news = threading.Condition()
         self._waiting: deque[_Write[Any]] = deque()  # in the order of the calls; guarded by _news
@@ -89,7 +97,7 @@ class Writer:
 
     def _commit(self, batch: list[_Write[Any]]) -> None:
         try:
-            with self._database.writing() as connection:
+            with self._timed(len(batch)), self._database.writing() as connection:
                 for write in batch:
                     write.carry_out(connection)
         except Exception as exc:  # noqa: BLE001  whatever it is, the writer goes on: others wait for it
@@ -103,6 +111,15 @@ class Writer:
         else:
             for write in batch:
                 write.tell()
+
+    @contextmanager
+    def _timed(self, writes: int) -> Iterator[None]:
+        begun, failed = time.perf_counter(), True
+        try:
+            yield
+            failed = False
+        finally:
+            self._observe(Committed(time.perf_counter() - begun, writes, failed))
 
 
 class _Write(Generic[T]):

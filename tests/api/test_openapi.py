@@ -43,6 +43,7 @@ OPERATIONS = {
     "get_capacity": "GET /v1/capacity",
     "get_health": "GET /healthz",
     "get_readiness": "GET /readyz",
+    "get_metrics": "GET /metrics",
 }
 
 

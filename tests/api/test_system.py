@@ -12,6 +12,7 @@ from service import errors
 from service.api.schemas import Capacity, Health, InterpreterList
 from service.app import create_app
 from service.executors.scripted import ScriptedExecutor
+from service.jobs import Job
 from service.settings import Settings
 from service.stores.memory import MemoryStore
 from tests.api.client import Client
@@ -83,16 +84,24 @@ class TestProbes:
         assert "ready" == Health.model_validate_json(client.get("/readyz").content).status
 
     def test_not_ready_without_the_store(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Without a database the service is healthy and not ready."""
+        """Without a database the service is healthy and not ready, and says which part is unwell, and why."""
 
         def fail(*_: object) -> None:
             raise errors.StoreUnavailable("The disk is full.")
 
-        monkeypatch.setattr(MemoryStore, "page", fail)
-        response = client.get("/readyz")
+        with monkeypatch.context() as broken:
+            broken.setattr(MemoryStore, "page", fail)
+            response = client.get("/readyz")
         assert 503 == response.status_code
-        assert response.json()["type"].endswith("/problems/store-unavailable")
+        problem = response.json()
+        assert problem["type"].endswith("/problems/not-ready")
+        assert "store: The disk is full." == problem["detail"]
+        assert [
+            {"name": "store", "ready": False, "reason": "The disk is full."},
+            {"name": "executor", "ready": True, "reason": None},
+        ] == problem["parts"]
         assert 200 == client.get("/healthz").status_code
+        assert 200 == client.get("/readyz").status_code
 
     def test_not_ready_without_the_executor(self, make_client: MakeClient) -> None:
         """Without a way to run jobs the service is healthy and not ready, and ready again when there is one."""
@@ -101,10 +110,48 @@ class TestProbes:
         executor.broken = True
         response = client.get("/readyz")
         assert 503 == response.status_code
-        assert response.json()["type"].endswith("/problems/executor-unavailable")
+        assert "executor: The fork server is gone." == response.json()["detail"]
         assert 200 == client.get("/healthz").status_code
         executor.broken = False
         assert 200 == client.get("/readyz").status_code
+
+    def test_every_part_that_is_unwell_is_told(self, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Two parts are told with a reason each, a fault of ours without a word of what happened inside."""
+        executor = Failing()
+        client = make_client(executor)
+        executor.broken = True
+
+        def fail(*_: object) -> None:
+            raise RuntimeError("a secret of ours")
+
+        monkeypatch.setattr(MemoryStore, "page", fail)
+        problem = client.get("/readyz").json()
+        ailment = "It could not be looked at; the service's log says why."
+        assert f"store: {ailment} executor: The fork server is gone." == problem["detail"]
+        assert [False, False] == [part["ready"] for part in problem["parts"]]
+
+    def test_a_part_that_hangs_holds_up_no_probe(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        """While the database hangs every probe is answered, all share one look, and endpoints keep their threads."""
+        looks: list[object] = []
+        hanging = threading.Event()
+
+        def hang(*_: object) -> list[Job]:
+            looks.append(None)
+            assert hanging.wait(60)
+            return []
+
+        with monkeypatch.context() as broken:
+            broken.setattr(MemoryStore, "page", hang)
+            asked = [client.ask("GET", "/readyz") for _ in range(100)]
+            try:
+                answers = [each.result(30) for each in asked]
+                assert {503} == {answer.status_code for answer in answers}
+                assert {"store: It did not answer within 0.8 s."} == {answer.json()["detail"] for answer in answers}
+                assert 200 == client.get("/v1/interpreters").status_code
+                assert 1 == len(looks)
+            finally:
+                hanging.set()
+        wait_until(lambda: client.get("/readyz").status_code == 200)
 
     def test_executor_that_cannot_start_stops_the_start(self) -> None:
         """A service that could run nothing does not come up."""
