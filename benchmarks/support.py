@@ -14,10 +14,23 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Answer", "Client", "banner", "many", "percentile", "process", "service", "summary"]
+__all__ = [
+    "Answer",
+    "Client",
+    "Running",
+    "banner",
+    "children_of",
+    "many",
+    "percentile",
+    "process",
+    "running",
+    "service",
+    "summary",
+]
 
 _ROOT = Path(__file__).parent.parent
 _LISTENS = re.compile(r"http://([\d.]+):(\d+)")
@@ -29,13 +42,31 @@ def banner(name: str) -> None:
     print(f"{name}: {platform.python_implementation()} {platform.python_version()}, {platform.platform()}, {cpus}")
 
 
+@dataclass(frozen=True)
+class Running:
+    """A program that listens, its process, and the folder that holds its database and its log."""
+
+    port: int
+    pid: int
+    folder: Path
+
+    @property
+    def log(self) -> str:
+        """What it has printed so far."""
+        return (self.folder / "log").read_text()
+
+    def fork_servers(self) -> list[int]:
+        """Return the numbers of the service's fork servers."""
+        return children_of(self.pid)
+
+
 @contextmanager
-def process(*arguments: str, **environment: str) -> Iterator[int]:
-    """Start a program that prints an address when it listens; give its port, and end it afterwards."""
+def running(*arguments: str, **environment: str) -> Iterator[Running]:
+    """Start a program that prints an address when it listens; end it afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         with log.open("w") as output:
-            running = subprocess.Popen(
+            started = subprocess.Popen(
                 [sys.executable, *arguments],
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -43,15 +74,33 @@ def process(*arguments: str, **environment: str) -> Iterator[int]:
                 env={**os.environ, "THREADLAB_DATABASE_URL": f"sqlite:///{folder}/jobs.db", **environment},
             )
             try:
-                yield _port(log, running)
+                yield Running(_port(log, started), started.pid, Path(folder))
             finally:
-                running.terminate()
-                running.wait()
+                started.terminate()
+                started.wait()
 
 
-def _port(log: Path, running: subprocess.Popen[bytes]) -> int:
+@contextmanager
+def process(*arguments: str, **environment: str) -> Iterator[int]:
+    """Start such a program and give its port."""
+    with running(*arguments, **environment) as started:
+        yield started.port
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the numbers of the processes that a process, by any thread of its, has started and not waited for."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += map(int, task.read_text().split())
+        except OSError:  # the thread, or all of it, has just ended
+            continue
+    return found
+
+
+def _port(log: Path, started: subprocess.Popen[bytes]) -> int:
     while not (found := _LISTENS.search(log.read_text())):
-        if running.poll() is not None:
+        if started.poll() is not None:
             raise SystemExit(log.read_text())
         time.sleep(0.001)
     return int(found[2])
