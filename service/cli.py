@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import logging
 import resource
 import shlex
 import sys
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 __all__ = ["main"]
+
+_log = logging.getLogger(__name__)
+
+_DESCRIPTORS_OF_A_JOB = 4  # its link, the pipe that tells how it ended, and both ends of one that wakes its thread
+_OWN_DESCRIPTORS = 48  # the database, the fork servers, the listening socket: 15 here with one interpreter
 
 _INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended: 128 and the signal's number
 _DEFAULTS = {"as_json": False}
@@ -80,13 +86,20 @@ def serve(
     given = {"host": host, "port": port, "database_url": database}
     settings = _settings({name: value for name, value in given.items() if value is not None})
     logs.configure(settings.log_level, settings.log_format)
-    _raise_descriptor_limit()
+    settings = _within(settings, _raise_descriptor_limit())
     try:
         app = create_app(settings, found=_catalog())
     except ThreadlabError as exc:
         raise _failed(str(exc)) from exc
-    http = patience.protocol(settings.headers_timeout_s)
-    config = uvicorn.Config(_telling(app), settings.host, settings.port, log_config=None, http=http)
+    http = patience.protocol(
+        patience.ConnectionLimits(
+            connections=settings.max_connections,
+            headers_timeout_s=settings.headers_timeout_s,
+            body_timeout_s=settings.body_timeout_s,
+            taken_timeout_s=settings.watcher_patience_s + settings.body_timeout_s,  # who watches is told before that
+        )
+    )
+    config = uvicorn.Config(_telling(app), settings.host, settings.port, log_config=None, http=http, ws="none")
     server = _Server(config, app.state.drain)
     try:
         server.run()
@@ -96,10 +109,24 @@ def serve(
         raise typer.Exit(1)
 
 
-def _raise_descriptor_limit() -> None:
-    """Take all the descriptors that this process may have: a running job needs four, and 1,024 is the usual limit."""
+def _raise_descriptor_limit() -> int:
+    """Take all the descriptors that this process may have, 1,024 being the usual limit, and return how many."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def _within(settings: Settings, descriptors: int) -> Settings:
+    """Share out the descriptors, half for connections and half for jobs: a job that gets none would be lost."""
+    jobs = max(1, (descriptors // 2 - _OWN_DESCRIPTORS) // _DESCRIPTORS_OF_A_JOB - settings.cpu_slots)
+    fitting = {
+        "max_connections": min(settings.max_connections, max(1, descriptors // 2)),
+        "wait_slots": min(settings.wait_slots, jobs),
+    }
+    for name, value in fitting.items():
+        if value < getattr(settings, name):
+            _log.warning("fewer descriptors than a setting needs", extra={name: value, "descriptors": descriptors})
+    return settings.model_copy(update=fitting)
 
 
 class _Server(uvicorn.Server):

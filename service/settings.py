@@ -42,6 +42,10 @@ class Settings(BaseSettings):
     """Origins, separated by commas, such as `https://course.example`, whose pages may use the service from a browser.
     Default: none."""
 
+    max_connections: int = Field(10_000, ge=1)
+    """Connections at once; one more is answered 503 and closed. Never more than half of the descriptors that the
+    process may have, so that jobs get theirs. Default: ten times the jobs of the lane `wait`."""
+
     headers_timeout_s: float = Field(10.0, gt=0)
     """Seconds from a connection to the last header of its request. Default: many times what a bad network needs."""
 

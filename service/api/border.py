@@ -27,7 +27,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["Border", "Refusal", "host_name", "may_be_named"]
 
-Refusal = Literal["unknown-host", "cross-site"]
+Refusal = Literal["unknown-host", "unclear-host", "cross-site", "not-http", "long-address", "large-headers", "crowded"]
+"""Why something does not become a request for the app; all but the first three are said by `patience`."""
 
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^\s:/?#@\[\]\\]+)(?::[0-9]{0,5})?")
 _OURS = ("same-origin", "none")  # `none`: typed into the address bar, or a bookmark
@@ -72,8 +73,11 @@ class Border:
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         headers = Headers(scope=scope)
-        if not all(may_be_named(host, self._hosts) for host in headers.getlist("host")):
+        hosts = headers.getlist("host")
+        if not all(may_be_named(host, self._hosts) for host in hosts):
             return "unknown-host"
+        if len(hosts) > 1 or (not hosts and scope["http_version"] != "1.0"):  # RFC 9112, section 3.2
+            return "unclear-host"
         return "cross-site" if self._is_cross_site(scope, headers) else None
 
     def _is_cross_site(self, scope: Scope, headers: Headers) -> bool:

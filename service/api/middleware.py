@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import logs
 
-__all__ = ["Answer", "RequestContext", "Traffic"]
+__all__ = ["Answer", "RequestContext", "Traffic", "secure"]
 
 _log = logging.getLogger("service.access")
 
@@ -107,7 +107,7 @@ class RequestContext:
                     replaced = True
                     return
                 headers["X-Request-ID"] = request_id
-                _secure(headers)
+                secure(headers)
                 answer = _answer(scope, status, begun, "content-length" not in headers)
                 self._traffic.begins(answer)
             await send(message)
@@ -129,7 +129,7 @@ def _answer(scope: Scope, status: int | None, begun: float, streams: bool) -> An
     return Answer(scope["method"], route, status, time.perf_counter() - begun, streams)
 
 
-def _secure(headers: MutableHeaders) -> None:
+def secure(headers: MutableHeaders) -> None:
     """Say what browsers may do with an answer. Pictures can be shown by other sites: they are made to be embedded."""
     media_type = headers.get("content-type", "").partition(";")[0]
     headers["X-Content-Type-Options"] = "nosniff"

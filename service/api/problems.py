@@ -142,6 +142,24 @@ BY_STATUS: dict[int, Kind] = {
 }
 
 AT_BORDER: dict[Refusal, Kind] = {
+    "not-http": Kind(
+        400, "not-http", "That is no HTTP request", "Send HTTP/1.1, or ask with a client that does, such as `curl`."
+    ),
+    "unclear-host": Kind(
+        400, "unclear-host", "The request does not say whom it is for", "Send the header `Host`, and send it once."
+    ),
+    "long-address": Kind(
+        414, "long-address", "The address is too long", "Post what stands in its query: `POST /v1/jobs` takes more."
+    ),
+    "large-headers": Kind(
+        431, "large-headers", "The headers are too large", "Send fewer, or shorter ones: 100, and 64 KiB in all."
+    ),
+    "crowded": Kind(
+        503,
+        "crowded",
+        "There are too many connections",
+        "Try again in a moment; `THREADLAB_MAX_CONNECTIONS` says how many there may be.",
+    ),
     "unknown-host": Kind(
         421,
         "unknown-host",

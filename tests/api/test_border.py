@@ -161,7 +161,8 @@ async def _read_slowly() -> tuple[int, str]:
     async def send(message: Any) -> None:
         raise AssertionError(message)
 
-    scope = {"type": "http", "method": "POST", "path": "/v1/jobs", "headers": []}
+    scope: dict[str, Any] = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/v1/jobs"}
+    scope["headers"] = [(b"host", b"localhost")]
     try:
         await Border(app, (), (), 0.01, refused)(scope, receive, send)
     except HTTPException as exc:
