@@ -32,22 +32,35 @@ T = TypeVar("T")
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})\"?(?=$|[,;\s])", re.IGNORECASE)
 
 
+_TEXTS = {
+    304: "Not changed since the version named by `If-None-Match`.",
+    403: "A browser sent it for another site's page.",
+    404: "There is no such thing.",
+    408: "The body did not arrive in time.",
+    409: "Its state does not allow that.",
+    413: "The body is too large.",
+    414: "The address is too long.",
+    415: "The body is not sent as JSON.",
+    421: "The service is not known by the name in `Host`.",
+    422: "The request is not valid; `errors` says where and what would be.",
+    431: "The headers are too large.",
+    500: "A fault of the service; its log tells more, under the same `X-Request-ID`.",
+    503: "Not now; nothing was accepted.",
+}
+_EVERYWHERE = (403, 414, 421, 431, 500)
+
+
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI of the problems that an endpoint can answer with; others are possible everywhere."""
-    texts = {
-        304: "Not changed since the version named by `If-None-Match`.",
-        404: "There is no such thing.",
-        409: "Its state does not allow that.",
-        413: "The body is too large.",
-        415: "The body is not sent as JSON.",
-        422: "The request is not valid; `errors` says where and what would be.",
-        503: "Not now; nothing was accepted.",
-    }
+    """Return the OpenAPI of what an operation can answer besides its good answers: these, and what any can.
+
+    What is no request for an operation (no HTTP, no such address) stands in the document's own text.
+    """
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    known: dict[int | str, dict[str, Any]] = {
-        status: {"description": texts[status]} | ({"content": problem} if status >= 400 else {}) for status in statuses
+    slow = (408,) if 413 in statuses else ()  # both are of bodies
+    return {
+        status: {"description": _TEXTS[status]} | ({"content": problem} if status >= 400 else {})
+        for status in sorted({*statuses, *slow, *_EVERYWHERE})
     }
-    return {**known, "default": {"description": "Anything else that went wrong.", "content": problem}}
 
 
 class JsonAnswer(JSONResponse):

@@ -53,7 +53,7 @@ class MatrixQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     operation: list[str] = Field([], max_length=50, description="Only these operations.")
-    python: list[str] = Field(
+    python: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
         [], max_length=50, description="Only these interpreters, by their selectors; the usable ones if left out."
     )
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document beyond what FastAPI writes by itself: texts, tags, problems, examples.
+"""The OpenAPI document beyond what FastAPI writes by itself: texts, tags, problems, examples, headers and links.
 
 Who uses it: `app`, once.
 """
@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from service.api import ways
 from service.api.schemas import Problem
 from service.catalog import Catalog
 
@@ -19,7 +20,11 @@ _DESCRIPTION = """Runs threading scenarios as jobs, each in a child interpreter 
 really did: results, timings and active-thread counts.
 
 Submit a job with `POST /v1/jobs`; with the header `Prefer: wait=10` the answer is the finished job. The examples there
-are the lessons of a tutorial on `threading`; they run as they stand. Errors are `application/problem+json`."""
+are the lessons of a tutorial on `threading`; they run as they stand. Errors are `application/problem+json`.
+
+Every answer has an `X-Request-ID`. Any address can also answer 400 to what is no HTTP/1.1 request, 404 and 405 (with
+`Allow`) to a path or a method that is not here, 413 to a body beyond the limit, and 503 when there are too many
+connections."""
 
 _TAGS = [
     {"name": "jobs", "description": "One request to run one scenario once: submit, look, wait, cancel, run again."},
@@ -63,8 +68,19 @@ def _document(app: FastAPI, found: Catalog) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     submit = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]
+    _without_null(document)
+    ways.add(document)
     submit["examples"] = _examples(found)  # here, because FastAPI leaves out what is null: an example would change
     return document
+
+
+def _without_null(document: dict[str, Any]) -> None:
+    """Let no parameter be null: one that is left out is not sent, and `null` would be a text."""
+    for operations in document["paths"].values():
+        for parameter in (each for operation in operations.values() for each in operation.get("parameters", ())):
+            schema = parameter["schema"]
+            kinds = [kind for kind in schema.pop("anyOf", ()) if kind != {"type": "null"}]
+            parameter["schema"] = {**(kinds[0] if kinds else {}), **schema}
 
 
 def _examples(found: Catalog) -> dict[str, Any]:

@@ -39,16 +39,24 @@ _log = logging.getLogger(__name__)
 _MOST_EVENTS = 1_000  # on a page: 150 kB, roughly
 _CHUNK = 256  # events sent at once, some 40 kB: what a watcher that is let go has not read stays small
 _KEEPALIVE_S = 15.0  # what the HTML standard advises, because proxies drop connections on which nothing comes
+_EVENT_ID = r"^[0-9]{1,9}-[0-9]{1,9}$"
 _LAST_WORD_S = 5.0  # for a watcher that is let go to read why
 
 Encoder = Callable[[JobEvent], bytes]
 
 LastEventId = Annotated[
-    str | None, Header(description="The id of the last event you have: what comes after it is sent.", max_length=20)
+    str | None,
+    Header(
+        description="The id of the last event you have: what comes after it is sent.",
+        json_schema_extra={"pattern": _EVENT_ID},  # held by `_after`, whose words say more than a pattern
+    ),
 ]
 Cursor = Annotated[
     str | None,
-    Query(description="The same, for who cannot set a header; `next_cursor` of the page before.", max_length=20),
+    Query(
+        description="The same, for who cannot set a header; `next_cursor` of the page before.",
+        json_schema_extra={"pattern": _EVENT_ID},
+    ),
 ]
 Limit = Annotated[int, Query(ge=1, le=_MOST_EVENTS, description="Events on a page.")]
 

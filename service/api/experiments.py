@@ -13,7 +13,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from service.api.answers import Desk, JsonAnswer, documented, tags
-from service.api.jobs import IdempotencyKey, IfNoneMatch, Prefer, read_cursor, write_cursor
+from service.api.jobs import CURSOR, IdempotencyKey, IfNoneMatch, Prefer, read_cursor, write_cursor
 from service.api.laboratory import Laboratory
 from service.api.pictures import SVG_HEADERS
 from service.api.schemas import ExperimentList, ExperimentView, experiment_head, experiment_view
@@ -39,7 +39,7 @@ class ListQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     limit: int = Field(20, ge=1, le=_MAX_PAGE, description="Experiments on a page.")
-    cursor: str | None = Field(None, max_length=100, description="`next_cursor` of the page before.")
+    cursor: str | None = Field(None, description="`next_cursor` of the page before.", json_schema_extra=CURSOR)
 
 
 def _analysis(store: Store, experiment: Experiment) -> Analysis:

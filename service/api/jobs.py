@@ -27,9 +27,21 @@ from service.jobs import Job, JobState
 from service.runner import Ticket
 from service.stores.base import Idempotency, JobQuery
 
-__all__ = ["IdempotencyKey", "IfNoneMatch", "Intake", "JobId", "Prefer", "make_router", "read_cursor", "write_cursor"]
+__all__ = [
+    "CURSOR",
+    "IdempotencyKey",
+    "IfNoneMatch",
+    "Intake",
+    "JobId",
+    "Prefer",
+    "make_router",
+    "read_cursor",
+    "write_cursor",
+]
 
 _ID = re.compile(r"(job|exp)_[0-9a-hjkmnp-tv-z]{26}")
+
+CURSOR: dict[str, Any] = {"pattern": "^[A-Za-z0-9_-]{40}$"}  # an id in base64; held by `read_cursor`, in its words
 
 _MAX_PAGE = 200  # list items are about 1 kB, so a page stays under 200 kB
 
@@ -56,7 +68,7 @@ class ListQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     limit: int = Field(50, ge=1, le=_MAX_PAGE, description="Jobs on a page.")
-    cursor: str | None = Field(None, max_length=100, description="`next_cursor` of the page before.")
+    cursor: str | None = Field(None, description="`next_cursor` of the page before.", json_schema_extra=CURSOR)
     status: list[JobState] = Field([], max_length=len(JobState), description="Only jobs in one of these states.")
     scenario: str | None = Field(None, max_length=100, description="Only jobs of this scenario.")
     label: str | None = Field(None, max_length=200, description="Only jobs with this label.")

@@ -100,9 +100,9 @@ def test_document_names_itself(document: dict[str, Any]) -> None:
 
 
 def test_references_lead_somewhere(document: dict[str, Any]) -> None:
-    """No reference dangles, and every schema is referred to."""
+    """No reference dangles, and every component is referred to."""
     found = set(references(document))
-    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    known = {f"#/components/{kind}/{name}" for kind, named in document["components"].items() for name in named}
     assert set() == found - known
     assert set() == known - found
 
@@ -245,3 +245,45 @@ def test_filled_in_requests_match_the_document(document: dict[str, Any], catalog
             filled = requests.dump(requests.parse(example.body))
             contract().validate(body(document)["schema"], filled, scenario.name)
             assert filled == requests.dump(requests.parse(filled))
+
+
+def test_every_answer_documents_its_headers(document: dict[str, Any]) -> None:
+    """The id of the request is documented of every answer, and whatever a client goes on with where it occurs."""
+    for call, operation in operations(document):
+        for status, answer in operation["responses"].items():
+            assert "X-Request-ID" in answer["headers"], f"{call}: {status}"
+    submission = document["paths"]["/v1/jobs"]["post"]["responses"]
+    for status in ("200", "202"):
+        assert {"Location", "ETag", "Retry-After", "Preference-Applied"} <= set(submission[status]["headers"])
+    assert "Retry-After" in submission["503"]["headers"]
+    assert "ETag" in document["paths"]["/v1/jobs/{job_id}"]["get"]["responses"]["304"]["headers"]
+
+
+def test_answers_say_what_is_required_of_them(client: Client, document: dict[str, Any]) -> None:
+    """A header that is documented as required is there."""
+    headers = document["components"]["headers"]
+    response = client.post("/v1/jobs", json={"scenario": "counter"})
+    for name in document["paths"]["/v1/jobs"]["post"]["responses"][str(response.status_code)]["headers"]:
+        assert name in response.headers or not headers[name].get("required"), name
+        if name in response.headers and headers[name]["schema"]["type"] == "string":
+            contract().validate(headers[name]["schema"], response.headers[name], name)
+
+
+def test_links_lead_to_operations(document: dict[str, Any]) -> None:
+    """A link names an operation and fills in what that asks for."""
+    known = {operation["operationId"]: (call, operation) for call, operation in operations(document)}
+    assert document["components"]["links"]
+    for name, link in document["components"]["links"].items():
+        call, operation = known[link["operationId"]]
+        asked = {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "path"}
+        assert asked == set(link["parameters"]), f"{name}: {call}"
+    for status in ("200", "202"):
+        links = set(document["paths"]["/v1/jobs"]["post"]["responses"][status]["links"])
+        assert {"get_job", "cancel_job", "rerun_job", "delete_job", "job_events"} <= links
+
+
+def test_no_parameter_can_be_null(document: dict[str, Any]) -> None:
+    """What is left out of a query or of the headers is not sent; there is no null there."""
+    for call, operation in operations(document):
+        for parameter in operation.get("parameters", ()):
+            assert "null" not in str(parameter["schema"]), f"{call}: {parameter['name']}"
