@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from service.api.answers import Desk, JsonAnswer, documented, tags
+from service.api.bodies import NO_NUL, JsonRoute
 from service.api.jobs import CURSOR, IdempotencyKey, IfNoneMatch, Prefer, read_cursor, write_cursor
 from service.api.laboratory import Laboratory
 from service.api.pictures import SVG_HEADERS
@@ -29,7 +30,10 @@ __all__ = ["make_router"]
 _MAX_PAGE = 100
 
 ExperimentId = Annotated[
-    str, Path(description="An experiment's `id`.", examples=["exp_01kabcdefghjkmnpqrstvwxyz0"], max_length=64)
+    str,
+    Path(
+        description="An experiment's `id`.", examples=["exp_01kabcdefghjkmnpqrstvwxyz0"], max_length=64, pattern=NO_NUL
+    ),
 ]
 
 
@@ -58,7 +62,7 @@ def _analysis(store: Store, experiment: Experiment) -> Analysis:
 
 def make_router(desk: Desk, laboratory: Laboratory, experimenter: Experimenter) -> APIRouter:
     """Return the endpoints of `/v1/experiments`."""
-    router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
+    router = APIRouter(prefix="/v1/experiments", tags=["experiments"], route_class=JsonRoute)
     waiting: dict[int | str, dict[str, Any]] = {
         200: {"model": ExperimentView, "description": "The finished experiment: it ended while the answer was held."},
         202: {"model": ExperimentView, "description": "Accepted and on disk; `Location` says where to look."},

@@ -18,6 +18,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from service.api.answers import Desk, JsonAnswer, Wait, documented, etag, tags
+from service.api.bodies import NO_NUL, JsonRoute, faults
 from service.api.requests import RequestUnion
 from service.api.schemas import JobList, JobView, job_list_item
 from service.catalog import Catalog
@@ -45,7 +46,10 @@ CURSOR: dict[str, Any] = {"pattern": "^[A-Za-z0-9_-]{40}$"}  # an id in base64; 
 
 _MAX_PAGE = 200  # list items are about 1 kB, so a page stays under 200 kB
 
-JobId = Annotated[str, Path(description="A job's `id`.", examples=["job_01kabcdefghjkmnpqrstvwxyz0"], max_length=64)]
+JobId = Annotated[
+    str,
+    Path(description="A job's `id`.", examples=["job_01kabcdefghjkmnpqrstvwxyz0"], max_length=64, pattern=NO_NUL),
+]
 IfNoneMatch = Annotated[str | None, Header(description="An `ETag` that you have already.")]
 Prefer = Annotated[
     str | None,
@@ -70,8 +74,8 @@ class ListQuery(BaseModel):
     limit: int = Field(50, ge=1, le=_MAX_PAGE, description="Jobs on a page.")
     cursor: str | None = Field(None, description="`next_cursor` of the page before.", json_schema_extra=CURSOR)
     status: list[JobState] = Field([], max_length=len(JobState), description="Only jobs in one of these states.")
-    scenario: str | None = Field(None, max_length=100, description="Only jobs of this scenario.")
-    label: str | None = Field(None, max_length=200, description="Only jobs with this label.")
+    scenario: str | None = Field(None, max_length=100, pattern=NO_NUL, description="Only jobs of this scenario.")
+    label: str | None = Field(None, max_length=200, pattern=NO_NUL, description="Only jobs with this label.")
 
 
 class Intake:
@@ -95,6 +99,9 @@ class Intake:
         Raises:
             RequestValidationError: it holds none.
         """
+        unfit = [{**each, "loc": (source, *each["loc"])} for each in faults(body)]
+        if unfit:
+            raise RequestValidationError(unfit, body=body)
         try:
             return self.requests.parse(body)
         except ValidationError as exc:
@@ -142,7 +149,7 @@ class Intake:
 
 def make_router(intake: Intake) -> APIRouter:
     """Return the endpoints of `/v1/jobs`."""
-    router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+    router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=JsonRoute)
     desk = intake.desk
     waiting: dict[int | str, dict[str, Any]] = {
         200: {"model": JobView, "description": "The finished job: it ended while the answer was held."},

@@ -6,11 +6,13 @@ Who uses it: `experiments`. No `from __future__ import annotations` here: see `r
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from service.api.bodies import MOST_TOLD
 from service.api.requests import RequestUnion
 from service.catalog import Catalog, Scenario
 from service.child import cage
@@ -22,7 +24,7 @@ from service.experiments.plan import identity
 
 __all__ = ["ExperimentLimits", "ExperimentRequest", "Laboratory"]
 
-_MAX_TOLD = 20  # mistakes in one answer
+_MOST_AXES = 32  # far more than anybody can read the statistics of
 _SEEDS = 2**32
 _NEVER_VARIED = ("scenario", "label")  # an experiment is about one scenario, and the label is how its jobs are found
 
@@ -68,7 +70,10 @@ class ExperimentLimits(BaseModel):
             "ExperimentRequest",
             __base__=ExperimentRequest,
             __doc__=ExperimentRequest.__doc__,
-            vary=(dict[str, list[Any]], Field(min_length=1, description=vary, examples=fields["vary"].examples)),
+            vary=(
+                dict[str, list[Any]],
+                Field(min_length=1, max_length=_MOST_AXES, description=vary, examples=fields["vary"].examples),
+            ),
             repeats=(int, Field(5, ge=1, le=self.max_repeats, description=fields["repeats"].description)),
         )
 
@@ -156,15 +161,17 @@ class Laboratory:
             try:
                 requests[cell.index] = self._requests.dump(self._requests.parse(body))
             except ValidationError as exc:
-                errors = list(_in_places(exc, asked.vary, cell, body))
+                errors = list(islice(_in_places(exc, asked.vary, cell, body), MOST_TOLD))
                 if all(_is_cross_field(error) for error in errors):
                     reason = errors[0]["msg"].removeprefix("Value error, ")
                     impossible.append(NotCovered(cell.values, reason.removesuffix(".")))
                     excluded |= {error["msg"]: error for error in errors}
                 else:
                     found |= {(error["type"], error["loc"], error["place"]): error for error in errors}
+            if len(found) >= MOST_TOLD:
+                break
         if found or not requests:
-            raise RequestValidationError(list((found or excluded).values())[:_MAX_TOLD])
+            raise RequestValidationError(list((found or excluded).values())[:MOST_TOLD])
         return requests, impossible
 
     def _not_installed(self, vary: _Vary, cells: tuple[Cell, ...], requests: _Requests) -> list[NotCovered]:

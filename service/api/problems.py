@@ -22,12 +22,15 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from service import errors, logs
+from service.api.bodies import MOST_TOLD
 from service.api.border import Refusal
 from service.api.requests import RequestUnion
 
 __all__ = ["AT_BORDER", "BY_STATUS", "KINDS", "Kind", "ProblemResponse", "install", "refused", "too_large"]
 
 _log = logging.getLogger(__name__)
+
+_MOST_REPEATED = 80  # characters
 
 _IN_JSON_TERMS = {  # where pydantic speaks of Python's types
     "tuple_type": "Input should be a list",
@@ -136,7 +139,7 @@ BY_STATUS: dict[int, Kind] = {
         415,
         "not-json",
         "The body is not sent as JSON",
-        "Send the header `Content-Type: application/json`; `curl --json` does, `curl -d` does not.",
+        "Send the header `Content-Type: application/json`; `curl --json` does, `curl -d` does not. Do not compress it.",
     ),
     500: Kind(500, "internal-error", "The service made a mistake", "Its log tells more, under the same request id."),
 }
@@ -199,13 +202,19 @@ def install(app: FastAPI, requests: RequestUnion) -> None:
         assert isinstance(exc, RequestValidationError)
         if _not_sent_as_json(request, exc):
             return _problem(request, BY_STATUS[415], BY_STATUS[415].remedy)
-        found = _once_each_place(_field_problem(error, error.get("body", exc.body), requests) for error in exc.errors())
-        detail = " ".join(f"{_place(problem)}: {problem['detail']}" for problem in found)
+        errors_there = exc.errors()
+        told = errors_there[:MOST_TOLD]
+        found = _once_each_place(_field_problem(error, error.get("body", exc.body), requests) for error in told)
+        detail = " ".join(f"{_place(problem):.80}: {problem['detail']}" for problem in found)
+        if len(errors_there) > len(told):
+            detail += f" And {len(errors_there) - len(told):,} more."
         return _problem(request, KINDS[RequestValidationError], detail, found)
 
     async def on_http(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, HTTPException)
-        if exc.status_code == 400:  # FastAPI's word for a body that is not even broken JSON
+        if isinstance(exc.__cause__, RequestValidationError):  # what `bodies` says, which FastAPI wraps
+            return await on_invalid(request, exc.__cause__)
+        if exc.status_code == 400:  # FastAPI's word for a body that cannot be read at all
             found = [{"pointer": "#", "detail": f"The body cannot be read: {exc.__cause__ or exc.detail}."[:300]}]
             return _problem(request, KINDS[RequestValidationError], found[0]["detail"], found)
         kind = BY_STATUS.get(exc.status_code) or Kind(exc.status_code, "", str(exc.detail), "")
@@ -313,6 +322,10 @@ def _once_each_place(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def _field_problem(error: Mapping[str, Any], body: Any, requests: RequestUnion) -> dict[str, Any]:
     """One of pydantic's errors in our terms."""
     source, *path = error["loc"]
+    if error["type"] in ("unfit", "unreadable"):  # of `bodies`: it is not yet known whose field it is
+        pointer = "#" + "".join(f"/{_escaped(step)}" for step in path)
+        where = {"pointer": pointer} if source == "body" else {"parameter": str(path[0] if path else source)}
+        return {**where, "detail": f"{error['msg']}."}
     if source == "body":
         problem = _body_problem(error, path, body, requests)
         return _without_nulls(**{**problem, "pointer": _in_matrix(problem["pointer"], error.get("places", {}))})
@@ -370,7 +383,7 @@ def _body_problem(error: Mapping[str, Any], path: list[Any], body: Any, requests
     if kind == "unexpected_keyword_argument":
         known = sorted(_resolve(schema, path[:-1]).get("properties", {}))
         nearest = _closest(str(path[-1]), known)
-        detail = f"{model if len(path) == 1 else 'This part'} has no field {path[-1]!r}." + (
+        detail = f"{model if len(path) == 1 else 'This part'} has no field {_told(path[-1])}." + (
             f" Did you mean {nearest!r}?" if nearest else ""
         )
         return {"pointer": pointer, "detail": detail, "allowed": known, "nearest": nearest}
@@ -390,10 +403,16 @@ def _scenario_problem(tag: Any, names: list[str]) -> dict[str, Any]:
     nearest = _closest(str(tag), names)
     return {
         "pointer": "#/scenario",
-        "detail": f"There is no scenario {tag!r}." + (f" Did you mean {nearest!r}?" if nearest else ""),
+        "detail": f"There is no scenario {_told(tag)}." + (f" Did you mean {nearest!r}?" if nearest else ""),
         "allowed": names,
         "nearest": nearest,
     }
+
+
+def _told(value: Any) -> str:
+    """What a client wrote, as far as anybody wants to read it again."""
+    text = repr(value)
+    return text if len(text) <= _MOST_REPEATED else f"{text[:_MOST_REPEATED]}..."
 
 
 def _resolve(schema: Mapping[str, Any], path: list[Any]) -> dict[str, Any]:
@@ -418,13 +437,14 @@ def _allowed_by_context(error: Mapping[str, Any]) -> Any:
     context = error.get("ctx", {})
     if "expected" in context:
         return re.findall(r"'([^']*)'", context["expected"])
+    size = {"Dictionary": "Properties"}.get(context["field_type"], "Items") if "field_type" in context else "Length"
     names = {
         "ge": "minimum",
         "le": "maximum",
         "gt": "exclusiveMinimum",
         "lt": "exclusiveMaximum",
-        "min_length": "minLength",
-        "max_length": "maxLength",
+        "min_length": f"min{size}",
+        "max_length": f"max{size}",
         "pattern": "pattern",
     }
     return {names[name]: value for name, value in context.items() if name in names} or None

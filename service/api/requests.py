@@ -7,15 +7,16 @@ annotations` here: annotations must be objects, not text.
 """
 
 import dataclasses
-import json
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Union
 
+from fastapi.exceptions import RequestValidationError
 from pydantic import ConfigDict, Field, TypeAdapter
 
+from service.api import bodies
 from service.catalog import Catalog, Scenario
 from service.events import Trace
 
@@ -101,7 +102,7 @@ def _request_model(scenario: Scenario, limits: RequestLimits) -> type[Any]:
         bases=(scenario.params_type,),
         frozen=True,
         kw_only=True,
-        namespace={"__pydantic_config__": ConfigDict(extra="forbid"), "__doc__": scenario.summary},
+        namespace={"__pydantic_config__": ConfigDict(extra="forbid", allow_inf_nan=False), "__doc__": scenario.summary},
     )
 
 
@@ -147,8 +148,8 @@ def _options(limits: RequestLimits) -> list[tuple[str, Any, Any]]:
 
 def _from_json(text: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError:
+        return bodies.load(text)
+    except (ValueError, RequestValidationError):  # no JSON, or too large: the parameter's type refuses the text
         return text
 
 
