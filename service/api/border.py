@@ -30,7 +30,7 @@ __all__ = ["Border", "Refusal", "host_name", "may_be_named"]
 Refusal = Literal["unknown-host", "unclear-host", "cross-site", "not-http", "long-address", "large-headers", "crowded"]
 """Why something does not become a request for the app; all but the first three are said by `patience`."""
 
-_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^\s:/?#@\[\]\\]+)(?::[0-9]{0,5})?")
+_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{0,5})?")
 _OURS = ("same-origin", "none")  # `none`: typed into the address bar, or a bookmark
 _STARTS_JOBS = ("/v1/try/", "/v1/atomicity")
 _SAFE = ("GET", "HEAD")

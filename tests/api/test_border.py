@@ -36,7 +36,10 @@ class TestHost:
 
     @pytest.mark.parametrize(
         "host",
-        ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "a@localhost", "", "::1", "localhost:x"],
+        [
+            *("evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "a@localhost", "", "::1"),
+            *("localhost:x", "<b>.localhost", "a\\.localhost", "a%0d.localhost", "a b.localhost", ".", "..", "[::1"),
+        ],
     )
     def test_other_names_are_refused(self, client: Client, host: str) -> None:
         """A name that an attacker lets point here is not ours, and the answer does not repeat it."""
@@ -121,6 +124,50 @@ class TestHeaders:
         assert "frame-ancestors 'none'" in headers["content-security-policy"]
         readers = "cross-origin" if path.endswith(".svg") else "same-origin"
         assert readers == headers["cross-origin-resource-policy"]
+
+    @pytest.mark.parametrize(
+        ("method", "path", "status"),
+        [
+            ("GET", "/healthz", 200),
+            ("HEAD", "/healthz", 405),
+            ("TRACE", "/healthz", 405),
+            ("GET", "/", 200),
+            ("GET", "/docs/", 307),
+            ("POST", "/v1/jobs/", 307),
+            ("GET", "/assets", 307),
+            ("GET", "/nothing", 404),
+            ("GET", "//evil.example/", 404),
+            ("GET", "//evil.example/v1/jobs/", 404),
+            ("GET", "/assets//evil.example", 404),
+            ("PUT", "/v1/jobs", 405),
+            ("OPTIONS", "/v1/jobs", 405),
+            ("POST", "/v1/jobs", 422),
+            ("DELETE", "/v1/jobs/job_1", 404),
+            ("GET", "/v1/try/counter", 200),
+            ("GET", "/assets/page/main.js", 200),
+            ("GET", "/openapi.json", 200),
+        ],
+    )
+    def test_every_answer_is_guarded(self, client: Client, method: str, path: str, status: int) -> None:
+        """Good answers, errors, redirects and files have the headers; nothing leads to another host or allows one."""
+        response = client.ask(method, f"http://threadlab.localhost{path}").result(30)
+        assert status == response.status_code
+        headers = response.headers
+        assert ("nosniff", "DENY") == (headers["x-content-type-options"], headers["x-frame-options"])
+        assert headers["content-security-policy"]
+        assert headers["x-request-id"]
+        assert "access-control-allow-origin" not in headers
+        assert headers.get("location", "/").startswith(("/v1/", "http://threadlab.localhost/")) or status != 307
+
+    def test_a_body_too_large_and_a_stream_are_guarded(self, client: Client) -> None:
+        """So have answers that are made far outside, or piece by piece."""
+        job = client.run({"scenario": "counter"})["id"]
+        too_large = client.post("/v1/jobs", content=b" " * 300_000, headers={"Content-Type": "application/json"})
+        stream = client.get(f"/v1/jobs/{job}/events", headers={"Accept": "text/event-stream"})
+        assert (413, 200) == (too_large.status_code, stream.status_code)
+        for response in (too_large, stream, client.get(f"/v1/jobs/{job}/output")):
+            assert "default-src 'none'; frame-ancestors 'none'" == response.headers["content-security-policy"]
+            assert "nosniff" == response.headers["x-content-type-options"]
 
     def test_data_loads_nothing(self, client: Client) -> None:
         """JSON that is opened as a page can load nothing; a refusal has the headers, too."""

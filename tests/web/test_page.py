@@ -9,6 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
+from tests.nasty import NASTY
 from tests.system.server import Server
 from tests.web.visit import Visit, check_clean
 
@@ -139,4 +140,19 @@ def test_what_a_client_names_stays_text(visit: Visit, live_server: Server) -> No
     visit.page.goto(f"/?job={job['id']}")
     visit.page.get_by_text(evil).first.wait_for()
     assert 0 == visit.page.locator("img[src=x]").count()
+    check_clean(visit)
+
+
+def test_nothing_that_a_client_names_becomes_a_part_of_the_page(visit: Visit, live_server: Server) -> None:
+    """Threads by the nastiest names there are: the page shows each, runs none, and grows no element from them."""
+    names = [name for name in NASTY if len(name) <= 50 and name.isprintable()]
+    program = [{"target": "print_numbers", "args": [1, 0.0], "name": name} for name in names]
+    job = live_server.run({"scenario": "custom", "program": program, "label": names[0]})
+    assert names == [row["name"] for row in job["result"]["threads"]]
+    visit.page.on("dialog", lambda dialog: visit.errors.append(dialog.message))
+    visit.page.goto(f"/?job={job['id']}")
+    visit.page.get_by_text(names[0]).first.wait_for()
+    for name in names[:5]:
+        assert visit.page.get_by_text(name).count()
+    assert 0 == visit.page.locator("main script, main img, main [onerror], main [onmouseover]").count()
     check_clean(visit)
