@@ -167,7 +167,7 @@ class _Patience(HttpToolsProtocol):
             self._refuse("not-http")
             return
         lines = [b"%b %b HTTP/%b" % (method, self.url, self.parser.get_http_version().encode())]
-        lines += [b"%b: %b" % each for each in self.headers if each[0] not in (b"upgrade", b"connection")]
+        lines += [b"%b: %b" % each for each in self.headers if each[0] != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
         self.data_received(b"\r\n".join([*lines, b"", b""]) + rest)
 
@@ -184,6 +184,11 @@ class _Patience(HttpToolsProtocol):
 
     def timeout_keep_alive_handler(self) -> None:
         self._end()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self.transport.is_closing():
+            self._end()
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -164,8 +165,8 @@ class TestHead:
 class TestUpgrade:
     def test_to_websocket_is_left_out(self, live_server: Server) -> None:
         """Nothing here speaks WebSocket: such a request is answered as what it is, and by the rules of all."""
-        asks = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA\r\n"
-        lines = HOST + asks + b"\r\n"
+        asks = b"Connection: Upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        lines = HOST + asks + b"Sec-WebSocket-Key: AAAA\r\n\r\n"
         answer = answered(live_server, b"GET /healthz HTTP/1.1\r\n" + lines)
         assert 200 == answer.status
         assert set(answer.headers) >= SECURE
@@ -229,6 +230,17 @@ class TestReader:
                 wait_until(lambda: len(list(descriptors.iterdir())) >= before + 5)
                 wait_until(lambda: len(list(descriptors.iterdir())) <= before + 2, 30)
 
+    def test_who_does_not_read_does_not_hold_up_the_end(self, tmp_path: Path) -> None:
+        """A service that is told to stop waits a moment for a client to take its answer, and no longer."""
+        with Server(tmp_path) as server:
+            server.start()
+            with connected(server) as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                connection.sendall(get(b"/assets/vendor/redoc/redoc.standalone.js").replace(CLOSE, b"") * 3)
+                wait_until(lambda: connection.recv(1))
+                server.signal(signal.SIGTERM)
+                assert server.wait(45) in {0, -signal.SIGTERM}
+
 
 class TestCrowd:
     def test_one_too_many_is_refused(self, tmp_path: Path) -> None:
@@ -246,7 +258,7 @@ class TestCrowd:
 
     def test_does_not_take_the_descriptors_of_jobs(self, tmp_path: Path) -> None:
         """With few descriptors and more clients than those, jobs run on, new ones run, and all is well afterwards."""
-        with Server(tmp_path, THREADLAB_CHILD_OPEN_FILES="100", THREADLAB_FIND_INTERPRETERS="false") as server:
+        with Server(tmp_path, THREADLAB_FIND_INTERPRETERS="false") as server:
             process = server.launch()
             resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (256, 256))
             wait_until(lambda: "listens on" in server.log, 30)
