@@ -229,7 +229,8 @@ def make_router(desk: Desk, patience_s: float) -> APIRouter:
         JSON). Ids grow and are never used again; a stream that was cut is taken up after `Last-Event-ID` without a gap,
         after a restart of the service, too.
         """
-        after = _after("header", "Last-Event-ID", last_event_id) or _after("query", "cursor", cursor) or (0, 0)
+        header, query = _after("header", "Last-Event-ID", last_event_id), _after("query", "cursor", cursor)
+        after = header or query or (0, 0)
         if EventSourceResponse.media_type not in request.headers.get("accept", "").lower():
             return _page(*await desk.story(job_id), after, limit)
         stream = await follow(job_id, after)

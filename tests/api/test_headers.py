@@ -99,6 +99,13 @@ def test_last_event_id_and_cursor(accept: str) -> None:
     served(check, VALUES | nearly, "1-1", "0-0", "999999999-999999999", "1-1-1", "\xb2-\xb2", "-1-1", "1-" + "9" * 20)
 
 
+def test_a_bad_cursor_is_told_beside_a_good_header(client: Client) -> None:
+    """Each of the two ways to name an event is looked at, though one of them is enough."""
+    path = f"/v1/jobs/{client.run({'scenario': 'counter'})['id']}/events"
+    response = client.get(path, params={"cursor": "x"}, headers={"Last-Event-ID": "1-1"})
+    assert (422, "cursor") == (response.status_code, response.json()["errors"][0]["parameter"])
+
+
 def test_idempotency_key() -> None:
     """Any key is taken, and gives the same job again, or is 422 that names the header."""
 
