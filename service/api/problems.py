@@ -6,9 +6,7 @@ is not in it is a fault of ours and answers 500, without a word of what happened
 
 from __future__ import annotations
 
-import difflib
 import logging
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from service import errors, logs
+from service.api import suggest
 from service.api.bodies import MOST_TOLD
 from service.api.border import Refusal
 from service.api.requests import RequestUnion
@@ -294,16 +293,18 @@ def _name_problem(exc: Exception, method: str) -> list[dict[str, Any]] | None:
     if isinstance(exc, errors.BadExperiment):
         pointer = "#" + "".join(f"/{_escaped(step)}" for step in exc.path)
         allowed = None if exc.allowed is None else list(exc.allowed)
-        nearest = None if exc.asked is None or allowed is None else _closest(str(exc.asked), allowed)
+        nearest = None if exc.asked is None or allowed is None else suggest.closest(str(exc.asked), allowed)
         return [_without_nulls(detail=exc.text, pointer=pointer, allowed=allowed, nearest=nearest)]
     if isinstance(exc, errors.InterpreterNotFound):
-        nearest = _closest(exc.asked, exc.known)
+        nearest = suggest.closest(exc.asked, exc.known)
         where = {"parameter": exc.option} if method == "GET" else {"pointer": f"#/{exc.option}"}
         return [_without_nulls(detail=str(exc), **where, allowed=exc.known, nearest=nearest)]
     if not isinstance(exc, errors.ScenarioNotFound):
         return None
     return [
-        _without_nulls(detail=str(exc), parameter="scenario", allowed=exc.known, nearest=_closest(exc.name, exc.known))
+        _without_nulls(
+            detail=str(exc), parameter="scenario", allowed=exc.known, nearest=suggest.closest(exc.name, exc.known)
+        )
     ]
 
 
@@ -334,8 +335,10 @@ def _field_problem(error: Mapping[str, Any], body: Any, requests: RequestUnion) 
         place = str(problem.pop("pointer")).split("/")
         return _without_nulls(parameter=place[1] if len(place) > 1 else None, **problem)
     where = {"header": str(path[0])} if source == "header" else {"parameter": str(path[0] if path else source)}
-    allowed = _allowed_by_context(error)
-    return _without_nulls(detail=error["msg"], **where, allowed=allowed, nearest=_nearest(error.get("input"), allowed))
+    allowed = suggest.by_context(error)
+    return _without_nulls(
+        detail=error["msg"], **where, allowed=allowed, nearest=suggest.nearest(error.get("input"), allowed)
+    )
 
 
 def _in_matrix(pointer: str, places: Mapping[str, tuple[Any, ...]]) -> str:
@@ -377,30 +380,35 @@ def _body_problem(error: Mapping[str, Any], path: list[Any], body: Any, requests
     path = _place_in(body, path)
     pointer = "#" + "".join(f"/{_escaped(step)}" for step in path)
     if model is None:
-        allowed = _allowed_by_context(error)
-        return {"pointer": pointer, "detail": error["msg"], "allowed": allowed, "nearest": _nearest(given, allowed)}
+        allowed = suggest.by_context(error)
+        return {
+            "pointer": pointer,
+            "detail": error["msg"],
+            "allowed": allowed,
+            "nearest": suggest.nearest(given, allowed),
+        }
     schema = requests.schema(model)
     if kind == "unexpected_keyword_argument":
-        known = sorted(_resolve(schema, path[:-1]).get("properties", {}))
-        nearest = _closest(str(path[-1]), known)
+        known = sorted(suggest.resolve(schema, path[:-1]).get("properties", {}))
+        nearest = suggest.closest(str(path[-1]), known)
         detail = f"{model if len(path) == 1 else 'This part'} has no field {_told(path[-1])}." + (
             f" Did you mean {nearest!r}?" if nearest else ""
         )
         return {"pointer": pointer, "detail": detail, "allowed": known, "nearest": nearest}
-    allowed = _keywords(_resolve(schema, path)) if path else None
+    allowed = suggest.keywords(suggest.resolve(schema, path)) if path else None
     detail = _IN_JSON_TERMS.get(kind) or error["msg"].removeprefix("Value error, ")
     return {
         "pointer": pointer,
         "detail": f"{detail}.".replace("..", "."),
         "allowed": allowed,
-        "nearest": _nearest(given, allowed),
+        "nearest": suggest.nearest(given, allowed),
     }
 
 
 def _scenario_problem(tag: Any, names: list[str]) -> dict[str, Any]:
     if tag is None:
         return {"pointer": "#/scenario", "detail": "Say which scenario to run.", "allowed": names}
-    nearest = _closest(str(tag), names)
+    nearest = suggest.closest(str(tag), names)
     return {
         "pointer": "#/scenario",
         "detail": f"There is no scenario {_told(tag)}." + (f" Did you mean {nearest!r}?" if nearest else ""),
@@ -413,79 +421,6 @@ def _told(value: Any) -> str:
     """What a client wrote, as far as anybody wants to read it again."""
     text = repr(value)
     return text if len(text) <= _MOST_REPEATED else f"{text[:_MOST_REPEATED]}..."
-
-
-def _resolve(schema: Mapping[str, Any], path: list[Any]) -> dict[str, Any]:
-    """Return the part of a JSON Schema that speaks of a place in a value; empty where it says nothing."""
-    part: Any = schema
-    for step in [None, *path]:
-        if step is not None:
-            part = part.get("items", {}) if isinstance(step, int) else part.get("properties", {}).get(step, {})
-        if "anyOf" in part:  # an optional value: what it is when it is there
-            part = next((each for each in part["anyOf"] if each.get("type") != "null"), part)
-        if "$ref" in part:
-            part = schema["$defs"][part["$ref"].rpartition("/")[2]]
-    return dict(part)
-
-
-def _keywords(schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    left_out = ("title", "description", "default", "items", "properties", "$defs", "required", "additionalProperties")
-    return {name: value for name, value in schema.items() if name not in left_out} or None
-
-
-def _allowed_by_context(error: Mapping[str, Any]) -> Any:
-    context = error.get("ctx", {})
-    if "expected" in context:
-        return re.findall(r"'([^']*)'", context["expected"])
-    size = {"Dictionary": "Properties"}.get(context["field_type"], "Items") if "field_type" in context else "Length"
-    names = {
-        "ge": "minimum",
-        "le": "maximum",
-        "gt": "exclusiveMinimum",
-        "lt": "exclusiveMaximum",
-        "min_length": f"min{size}",
-        "max_length": f"max{size}",
-        "pattern": "pattern",
-    }
-    return {names[name]: value for name, value in context.items() if name in names} or None
-
-
-def _nearest(given: Any, allowed: Any) -> Any:
-    """The valid value closest to the one given, where that can be said."""
-    if isinstance(allowed, list):
-        return _closest(str(given), allowed)
-    if not isinstance(allowed, Mapping):
-        return None
-    names = allowed.get("enum") or ([allowed["const"]] if "const" in allowed else None)
-    if names is not None:
-        return _closest(str(given), names)
-    if allowed.get("type") == "boolean":
-        return {"true": True, "false": False, "1": True, "0": False}.get(str(given).lower())
-    return _nearest_number(given, allowed) if allowed.get("type") in ("integer", "number", None) else None
-
-
-def _nearest_number(given: Any, allowed: Mapping[str, Any]) -> float | None:
-    try:
-        number = float(given)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return _clamp(number, allowed) if math.isfinite(number) else None
-
-
-def _clamp(number: float, allowed: Mapping[str, Any]) -> float | None:
-    if number < allowed.get("minimum", number):
-        number = allowed["minimum"]
-    if number > allowed.get("maximum", number):
-        number = allowed["maximum"]
-    if number <= allowed.get("exclusiveMinimum", number - 1) or number >= allowed.get("exclusiveMaximum", number + 1):
-        return None  # there is no nearest number to an open end
-    return round(number) if allowed.get("type") == "integer" else number
-
-
-def _closest(given: str, known: Any) -> Any:
-    texts = {str(each): each for each in known}
-    found = difflib.get_close_matches(given, texts, n=1, cutoff=0.5)
-    return texts[found[0]] if found else None
 
 
 def _escaped(step: Any) -> str:
