@@ -116,9 +116,8 @@ def main() -> None:
     """Measure and print."""
     _raise_limit()
     banner("connections")
-    with running(
-        "-m", "service", "serve", "--port", "0", THREADLAB_HEADERS_TIMEOUT_S="600"
-    ) as served:  # else an idle connection lives for ten seconds
+    patient = {"THREADLAB_HEADERS_TIMEOUT_S": "600"}  # else an idle connection lives for ten seconds
+    with running("-m", "service", "serve", "--port", "0", **patient) as served:
         asyncio.run(_all(served))
 
 
