@@ -12,19 +12,16 @@ from pathlib import Path
 from fastapi import APIRouter
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from starlette.exceptions import HTTPException
-from starlette.middleware.gzip import GZipMiddleware
-from starlette.responses import FileResponse, HTMLResponse, Response
-from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Scope
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
 
 from service import web
+from service.api.assets import Assets
 from service.api.problems import AT_BORDER, BY_STATUS, KINDS, Kind
 
 __all__ = ["ASSETS", "assets", "make_router"]
 
 ASSETS = "/assets"
-
-_WEB = Path(web.__file__).parent
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -48,36 +45,22 @@ _DOCS_POLICY = (
     "connect-src 'self'; worker-src blob:; " + _HOME
 )
 _INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
-_SMALLEST_BYTES = 500  # what is smaller fits into one packet anyway
 
 
-class _Files(StaticFiles):
-    """Files that a browser keeps, and asks about each time: by their ETag, that costs no body."""
-
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        answer = await super().get_response(path, scope)
-        answer.headers["Cache-Control"] = "no-cache"
-        return answer
+def assets() -> Assets:
+    """Return the app that serves our own files: style, scripts, icon, and libraries."""
+    return Assets(Path(web.__file__).parent)
 
 
-def assets() -> ASGIApp:
-    """Return the app that serves our own files: style, scripts, icon, and libraries; compressed.
-
-    Only these are compressed: an answer that grows while it is read must not wait in a compressor.
-    """
-    return GZipMiddleware(_Files(directory=_WEB), minimum_size=_SMALLEST_BYTES)
-
-
-def make_router(title: str, openapi_url: str) -> APIRouter:
+def make_router(title: str, openapi_url: str, files: Assets) -> APIRouter:
     """Return the pages."""
+    front = files.files["index.html"]
     router = APIRouter(include_in_schema=False)
     kinds = {kind.slug: kind for kind in [*KINDS.values(), *BY_STATUS.values(), *AT_BORDER.values()]}
 
     @router.get("/")
-    async def show_front() -> Response:
-        return FileResponse(
-            _WEB / "index.html", headers={"Content-Security-Policy": _FRONT_POLICY, "Cache-Control": "no-cache"}
-        )
+    async def show_front(request: Request) -> Response:
+        return front.answer(request.headers, {"Content-Security-Policy": _FRONT_POLICY})
 
     @router.get("/docs")
     async def show_docs() -> Response:
