@@ -91,7 +91,7 @@ class _Lanes(Screen):
         parts: list[RenderableType] = [Text(f"{self._name}: {self._status}, {now_s:.1f} s", style="bold")]
         progress = next((event for event in reversed(told) if event["type"] == "progress"), None)
         if progress is not None:
-            parts.append(ProgressBar(total=max(progress["of"], 1), completed=progress["done"]))
+            parts.append(_bar(progress["done"], progress["of"], self._console.width))
         parts += self._lanes(told, now_s)
         printed = [event for event in told if event["type"] == "output"][-_LINES:]
         parts += [Text(plain(event["line"]), no_wrap=True, overflow="ellipsis") for event in printed]
@@ -102,13 +102,23 @@ class _Lanes(Screen):
             told = [event for event in told if event["type"] in ("started", "start", "end")]
         lanes = make(None, told)
         end_s = max(now_s, lanes.end_s, 1e-3)
-        room = max(1, self._console.height - _REST)
-        shown, more = lanes.lanes[:room], len(lanes.lanes) - room
-        drawn: list[RenderableType] = [_lane(lane, end_s, self._console.width - _NAME - 2) for lane in shown]
-        if more > 0:
-            drawn.append(Text(f"and {more} more threads", style="dim"))
+        room = max(2, self._console.height - _REST)
+        width = self._console.width - _NAME - 2
+        earlier = len(lanes.lanes) - room
+        shown = lanes.lanes if earlier <= 0 else [lanes.lanes[0], *lanes.lanes[1 - room :]]  # the main thread, and news
+        drawn: list[RenderableType] = [_lane(lane, end_s, width) for lane in shown]
+        if earlier > 0:
+            drawn.insert(1, Text(f"{earlier} earlier threads", style="dim"))
         drawn.append(Text("─ runs  ░ waits for a lock  █ holds one  • prints", style="dim"))
         return drawn
+
+
+def _bar(done: int, of: int, width: int) -> RenderableType:
+    """How far it is; in a grid, because a bar alone does not end its line."""
+    said = Text(f"{done} of {of}", no_wrap=True)
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row(ProgressBar(total=max(of, 1), completed=done, width=max(1, width - len(said) - 2)), said)
+    return grid
 
 
 def _lane(lane: Lane, end_s: float, width: int) -> Text:

@@ -318,8 +318,10 @@ def look_for_a_loss(
     end_s = lab.time_passed() + min(params.budget_s, lab.time_left())
     crew = Crew(work, params.threads, lab)
     run_s = 0.0  # how long a run of the present length may take
+    steps = len(list(lengths(params.iterations)))  # a loss is found in an early one, mostly
     try:
-        for iterations in lengths(params.iterations):
+        for step, iterations in enumerate(lengths(params.iterations)):
+            lab.progress(step, steps)
             for _ in range(params.attempts):
                 if runs and (lab.cancelled or lab.time_passed() + run_s > end_s):
                     return runs, "loss" if any(one.lost for one in runs) else "time"

@@ -199,13 +199,16 @@ def judge(params: Params, share: float) -> str:
 def measure(params: Params, lab: Lab, asker: Asker) -> Dict[str, Any]:
     asker.listen(lab)  # it is ready, and both sides have run each line of their loops
     alone_rate, alone = asker.phase(_ALONE * params.duration_s, lab)
+    lab.progress(round(200 * _ALONE), 100)
     with computing(params, lab) as done:
         marks = [Mark(done)]
         if params.threads:
             time.sleep(_COMPUTING * params.duration_s)
         marks.append(Mark(done))
+        lab.progress(round(100 * (2 * _ALONE + _COMPUTING)), 100)
         rate, latency = asker.phase(_BESIDE * params.duration_s, lab)
         marks.append(Mark(done))
+    lab.progress(100, 100)
     undisturbed, chunks_per_s = marks[1].rate_since(marks[0]), marks[2].rate_since(marks[1])
     return {
         "share": rate["per_s"] / alone_rate["per_s"],

@@ -115,6 +115,7 @@ MEASURES = {
 }
 
 FASTER = 1.3  # chosen: more than the noise of a busy machine, less than a second core gives
+_STEPS = 3  # of progress: the main thread alone, workers that are ready, their work
 
 
 @dataclass(frozen=True)
@@ -231,6 +232,7 @@ def run(params: Params, lab: Lab) -> Dict[str, Any]:
     tasks = [Task(number, params.work, params.size, payload) for number in range(params.tasks)]
     do(replace(tasks[0], size=1))  # what a first call costs more than others belongs to neither side
     alone, sequential_s = timed(do_all, tasks, lab) if params.reference else ([], 0.0)
+    lab.progress(1, _STEPS)
     done: List[Done] = []
     times: Dict[str, Any] = dict.fromkeys(["wall_s", "startup_s", "work_s", "transfer_s", "shutdown_s", "task_s"])
     missing = None
@@ -281,11 +283,13 @@ def measure(params: Params, tasks: Sequence[Task], lab: Lab, times: Dict[str, An
         times["startup_s"] = time.perf_counter() - begun
         errands = [replace(task, work="nothing") for task in tasks]
         times["transfer_s"] = statistics.median(timed(ask, errands)[1] for _ in range(3))
+        lab.progress(2, _STEPS)
         done, times["work_s"] = timed(ask, tasks)
         begun = time.perf_counter()
     times["shutdown_s"] = time.perf_counter() - begun
     times["wall_s"] = times["startup_s"] + times["work_s"] + times["shutdown_s"]  # what a script has: no errands
     times["task_s"] = median_s(done)
+    lab.progress(3, _STEPS)
     return done
 
 

@@ -177,6 +177,7 @@ def run(params: Params, lab: Lab) -> Dict[str, Any]:
         reference = Log()
         if params.reference and params.model != "sequential":
             sequential(task, reference, params, lab, until_s=time.perf_counter() + _REFERENCE_S)
+            lab.progress(1, 2)
         for module in LIBRARIES.get(params.model, ()):
             importlib.import_module(module)  # now: what an import takes is no part of the comparison
         log = Log()
@@ -184,6 +185,7 @@ def run(params: Params, lab: Lab) -> Dict[str, Any]:
         MODELS[params.model](task, log, params, lab)
         log.wall_s = time.perf_counter() - begun
     lab.checkpoint()  # threads that saw a cancel left tasks undone
+    lab.progress(2, 2)
     return told(params, log, log if params.model == "sequential" else reference)
 
 

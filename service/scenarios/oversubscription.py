@@ -249,8 +249,9 @@ def measure_all(params: Params, lab: Lab) -> Dict[int, Measured]:
     measure(1, params.total // 16, params.work, lab)  # the first run of any code is slower
     for number in range(params.rounds):
         first = number % len(counts)
-        for threads in counts[first:] + counts[:first]:
+        for step, threads in enumerate(counts[first:] + counts[:first], start=number * len(counts) + 1):
             measured[threads].append(measure(threads, params.total, params.work, lab))
+            lab.progress(step, params.rounds * len(counts))
     return {threads: median(several) for threads, several in measured.items()}
 
 

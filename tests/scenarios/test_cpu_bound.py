@@ -138,6 +138,9 @@ class PlainLab:
         self.warnings: list[str] = []
         self.warn = self.warnings.append
 
+    def progress(self, done: int, of: int) -> None:
+        """Nobody watches."""
+
     def checkpoint(self) -> None:
         """Raise when the job is over, as it is after a number of calls."""
         self.left -= 1

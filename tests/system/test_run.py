@@ -104,6 +104,13 @@ class TestHere:
         assert "interleaving: interleaved" in seen
         assert "│ status" in seen
 
+    def test_how_far_it_is(self, tmp_path: Path, terminal: Terminal) -> None:
+        """A scenario that runs in steps has a bar, above the main thread and the latest of very many threads."""
+        arguments = ["oversubscription", "--threads", "8", "--rounds", "12", "--total", "3000"]
+        lines = ("━", "of 24", "MainThread  ", "earlier threads", "Thread-30 ")
+        seen = on_terminal(tmp_path, terminal, arguments, *lines)
+        assert re.search(r"━ 1?\d of 24\r\n", seen)
+
     def test_nothing_moves_where_nobody_looks(self, tmp_path: Path) -> None:
         """Output that is no terminal gets the table alone, without control sequences."""
         code, out, err = ran(tmp_path, "named_workers", "--threads", "2", "--delay-s", "0.01")

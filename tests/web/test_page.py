@@ -73,6 +73,19 @@ def test_a_link_after_a_restart(visit: Visit, live_server: Server) -> None:
     check_clean(visit)
 
 
+def test_how_far_it_is(visit: Visit) -> None:
+    """A scenario that runs in steps has a bar while it runs, and none when it has ended."""
+    visit.page.goto("/?scenario=oversubscription&threads=2&rounds=25&total=2000")
+    visit.page.get_by_role("button", name="Run", exact=True).click()
+    bar = visit.page.get_by_role("progressbar", name="Progress")
+    expect(bar).to_have_attribute("max", "50")
+    assert 0 < int(bar.get_attribute("value") or 0) <= 50
+    visit.page.get_by_role("button", name="Run again").wait_for()
+    visit.page.locator("header.outcome[data-grade]").first.wait_for()
+    expect(bar).to_have_count(0)
+    check_clean(visit)
+
+
 def test_a_refused_value_is_explained_at_its_field(visit: Visit) -> None:
     """What the service does not take is said beside the field, and one click puts the nearest valid value there."""
     visit.page.goto("/?scenario=counter&threads=0")
