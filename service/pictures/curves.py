@@ -25,6 +25,7 @@ _LEFT, _RIGHT = 64.0, 24.0
 _HEIGHT = 280.0
 _HUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MOST_FIGURES = 16  # along the axis
+_LABEL, _LINE = 120.0, 13.0  # pixels that a knee's label takes
 
 
 class _Point(NamedTuple):
@@ -182,13 +183,20 @@ def _mark(curve: _Curve, x: float, y: float) -> Element:
 
 def _knees(analysis: Analysis, over: str, shown: Sequence[_Curve], across: Axis, up: Axis) -> Iterator[Element]:
     cells = {point.row["cell"]: point for curve in shown for point in curve.points}
+    labels: dict[tuple[float, float], str] = {}
     for knee in analysis["verdict"]["knees"]:
         point = cells.get(knee["cell"])
         if knee["field"] == over and point is not None and not knee["at_end"]:
             x, y = across.place(point.x), up.place(point.y)
             words = f"more than {point.x:g}: no gain" if knee["at_start"] else f"knee: {point.x:g}"
             yield element("circle", class_="knee", cx=x, cy=y, r=10)
-            yield element("text", [text(words)], class_="quiet", x=x + 12, y=y - 12)
+            near = {at[1]: other for at, other in labels.items() if abs(at[0] - x) < _LABEL}
+            height = y - 12
+            while any(abs(height - other) < _LINE for other in near):
+                height -= _LINE
+            if words not in near.values():
+                labels[x, height] = words
+                yield element("text", [text(words)], class_="quiet", x=x + 12, y=height)
 
 
 def _notes(analysis: Analysis, more: int, base: float | None) -> list[str]:

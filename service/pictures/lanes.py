@@ -13,6 +13,8 @@ from service.jobs import Result
 
 __all__ = ["Flow", "Lane", "Lanes", "Mark", "Span", "make"]
 
+_OF_LOCKS = ("wait", "acquire", "release", "give_up")
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -67,12 +69,14 @@ class Lanes:
         active: (seconds, threads) each time that a thread started or ended, by its own stamps: `active_count()` may
             count one a moment longer.
         end_s: where the last thing ends.
+        locks_until_s: until when what locks did was kept; None where all of it was.
     """
 
     lanes: list[Lane]
     flows: list[Flow]
     active: list[tuple[float, int]]
     end_s: float
+    locks_until_s: float | None = None
 
     @property
     def locks(self) -> list[str]:
@@ -91,8 +95,23 @@ def make(result: Result | None, events: Iterable[JobEvent]) -> Lanes:
     if not any(event["type"] == "start" for event in told):
         told = sorted([*_from_rows(result), *told], key=lambda event: float(event["at_s"]))
     wall_s = (result["timings"]["wall_s"] if result else None) or 0.0
-    end_s = max([wall_s, *(event["at_s"] for event in told)])
-    return _Builder(end_s, wall_s).build(told)
+    end_s = max([wall_s, _killed_s(result), *(event["at_s"] for event in told)])
+    return _Builder(end_s, wall_s, _locks_until_s(result, told)).build(told)
+
+
+def _killed_s(result: Result | None) -> float:
+    """When a run that was ended by force was over, by the clock of its process's parent; 0 for any other."""
+    if result is None or result["process"]["signal"] is None:
+        return 0.0
+    return max(0.0, (result["process"]["lived_s"] or 0.0) - (result["timings"]["startup_s"] or 0.0))
+
+
+def _locks_until_s(result: Result | None, told: Sequence[JobEvent]) -> float | None:
+    """The last that was kept of locks, where something was not: what lasted then may have ended a moment later."""
+    tracing = result.get("trace") if result else None  # of a job from before tracing there is none
+    if not tracing or not tracing["dropped"]:
+        return None
+    return max((event["at_s"] for event in told if event["type"] in _OF_LOCKS), default=None)
 
 
 def _last_attempt(events: Iterable[JobEvent]) -> list[JobEvent]:
@@ -118,8 +137,9 @@ def _from_rows(result: Result | None) -> list[JobEvent]:
 class _Builder:
     """Reads events in order of time."""
 
-    def __init__(self, end_s: float, wall_s: float) -> None:
+    def __init__(self, end_s: float, wall_s: float, locks_until_s: float | None) -> None:
         self._end_s = end_s
+        self._locks_until_s = locks_until_s
         self._main = Lane(0, "MainThread", False, 0.0, wall_s or end_s, open_end=not wall_s)
         self._lanes = {0: self._main}
         self._waiting: dict[int, JobEvent] = {}  # by number: the wait that has not ended
@@ -133,12 +153,14 @@ class _Builder:
             take = getattr(self, f"_{event['type']}", None)
             if take is not None:
                 take(event)
+        known_s = self._end_s if self._locks_until_s is None else self._locks_until_s
         for event in list(self._waiting.values()):
-            self._end_wait(event["number"], self._end_s, open_end=True)
+            self._end_wait(event["number"], known_s, open_end=True)
         for lock in list(self._held):
-            self._end_hold(lock, self._end_s, open_end=True)
+            self._end_hold(lock, known_s, open_end=True)
+        self._main.to_s = max([self._main.to_s, *(mark.at_s for mark in self._main.marks)])  # its clock begins earlier
         lanes = sorted(self._lanes.values(), key=lambda lane: (lane.number != 0, lane.from_s, lane.number))
-        return Lanes(lanes, self._flows, self._active, self._end_s)
+        return Lanes(lanes, self._flows, self._active, self._end_s, self._locks_until_s)
 
     def _lane(self, event: JobEvent) -> Lane:
         number = event["number"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from service.events import JobEvent
+from service.experiments.words import counted, line
 from service.jobs import Job
 from service.pictures.axes import Axis
 from service.pictures.lanes import Lane, Lanes, Span, make
@@ -19,24 +20,26 @@ from service.pictures.svg import Element, element, picture, text
 __all__ = ["draw"]
 
 _WIDTH = 900.0
-_LEFT = 190.0  # for names of some 26 characters
+_LEFT = 174.0, 222.0  # room for names, as much as they need
+_LETTER = 6.3  # pixels, about
 _RIGHT = 16.0
 _TOP = 58.0
 _CURVE = 56.0  # height of the curve of active threads
-_MOST_LANES = 64  # more than that nobody tells apart; how many more there are is said
+_MOST_LANES = 65  # the main thread and 64: more than that nobody tells apart; how many more there are is said
 _MOST_MARKS = 200  # of one lane
-_NAME = 26  # characters
+_NAME = 32  # characters
+_MEANING = 132  # characters that fit into the caption
 _LEAST_S = 1e-6  # from side to side: nothing shorter can be stamped
 _HUES = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2", "#d55e00", "#f0e442")
 
 _STYLE = """
-text { font: 12px system-ui, sans-serif; fill: #1f2328 }
+text { font: 12px system-ui, sans-serif; fill: #1f2328 } .small { font-size: 10px }
 .title { font-size: 15px; font-weight: 600 } .quiet { fill: #57606a; font-size: 11px }
-.back { fill: #ffffff } .grid { stroke: #d8dee4 } .life { fill: #c9d1d9 } .mark { stroke: #1f2328 }
-.curve { fill: none; stroke: #1f2328; stroke-width: 1.5 } .hatch { stroke: #1f2328 }
+.back { fill: #ffffff } .grid { stroke: #d8dee4 } .life { fill: #8c959f } .mark { stroke: #1f2328 }
+.curve { fill: none; stroke: #1f2328; stroke-width: 1.5 } .hatch { stroke: #1f2328; stroke-opacity: 0.55 }
 @media (prefers-color-scheme: dark) {
 text { fill: #e6edf3 } .quiet { fill: #9da7b3 } .back { fill: #0d1117 } .grid { stroke: #30363d }
-.life { fill: #3d444d } .mark { stroke: #e6edf3 } .curve { stroke: #e6edf3 } .hatch { stroke: #e6edf3 } }
+.life { fill: #6e7681 } .mark { stroke: #e6edf3 } .curve { stroke: #e6edf3 } .hatch { stroke: #e6edf3 } }
 """
 
 
@@ -45,10 +48,9 @@ def draw(job: Job, events: Iterable[JobEvent]) -> str:
     lanes = make(job.result, events)
     shown = lanes.lanes[:_MOST_LANES]
     pitch = 22.0 if len(shown) <= 16 else 14.0
-    scale = Axis(0.0, max(lanes.end_s, _LEAST_S), _LEFT, _WIDTH - _RIGHT, doubling=False)
+    scale = Axis(0.0, max(lanes.end_s, _LEAST_S), _left(shown), _WIDTH - _RIGHT, doubling=False)
     bottom = _TOP + pitch * len(shown)
     hues = {lock: _HUES[number % len(_HUES)] for number, lock in enumerate(lanes.locks)}
-    more = len(lanes.lanes) - len(shown)
     content = [
         element("rect", class_="back", width="100%", height="100%"),
         _PATTERN,
@@ -57,7 +59,8 @@ def draw(job: Job, events: Iterable[JobEvent]) -> str:
         *_grid(scale, bottom + _CURVE),
         *(each for n, lane in enumerate(shown) for each in _lane(lane, _TOP + pitch * n, pitch, scale, hues)),
         *_curve(lanes, bottom + 8, scale),
-        *_legend(hues, bottom + _CURVE + 34, more),
+        *_legend(hues, bottom + _CURVE + 34),
+        element("text", [text(_signs(lanes, shown))], class_="quiet", x=_WIDTH - _RIGHT, y=22, text_anchor="end"),
     ]
     height = bottom + _CURVE + 48
     return picture(_WIDTH, height, content, title=_title(job), description=_words(job, lanes), style=_STYLE)
@@ -78,6 +81,11 @@ _PATTERN = element(
 )
 
 
+def _left(shown: Sequence[Lane]) -> float:
+    least, most = _LEFT
+    return min(max(least, 24 + _LETTER * max(len(lane.name) for lane in shown)), most)
+
+
 def _grid(scale: Axis, bottom: float) -> Iterator[Element]:
     for tick in scale.ticks():
         x = scale.place(tick)
@@ -89,15 +97,16 @@ def _lane(lane: Lane, top: float, pitch: float, scale: Axis, hues: dict[str, str
     height = pitch - 6
     name = lane.name if len(lane.name) <= _NAME else f"{lane.name[: _NAME - 1]}…"
     label = [text(name + (" ◦" if lane.daemon else "")), element("title", [text(lane.name)])]
-    size = None if pitch > 16 else "10px"
-    yield element("text", label, x=12, y=top + height - 3, style=size and f"font-size:{size}")
+    yield element("text", label, class_=None if pitch > 16 else "small", x=12, y=top + height / 2 + pitch / 5)
     life = [Span(lane.from_s, lane.to_s, "")]
     yield element("path", class_="life", d=_boxes(life, top + height * 0.3, height * 0.4, scale))
     for lock in dict.fromkeys(span.lock for span in lane.holds):
         held = [span for span in lane.holds if span.lock == lock]
         yield element("path", fill=hues[lock], d=_boxes(held, top, height, scale))
     for lock in dict.fromkeys(span.lock for span in lane.waits):
-        boxes = _boxes([span for span in lane.waits if span.lock == lock], top, height, scale)
+        waits = [span for span in lane.waits if span.lock == lock]
+        boxes = _boxes(waits, top + height * 0.2, height * 0.6, scale)  # narrower: what it holds meanwhile is seen
+        yield element("path", class_="back", d=boxes)
         yield element("path", fill=hues[lock], fill_opacity=0.35, d=boxes)
         yield element("path", fill="url(#waits)", d=boxes)
     marks = "".join(f"M{scale.place(mark.at_s):.1f} {top:.1f}v{height:.1f}" for mark in lane.marks[:_MOST_MARKS])
@@ -136,17 +145,27 @@ def _curve(lanes: Lanes, top: float, scale: Axis) -> Iterator[Element]:
     yield element("text", [text(f"active threads, at most {peak}")], class_="quiet", x=12, y=top + height / 2 + 4)
 
 
-def _legend(hues: dict[str, str], y: float, more: int) -> Iterator[Element]:
-    said = ["│ a printed line", "◦ daemon"]
-    if more > 0:
-        said.append(f"{more} more threads are not shown")
+def _legend(hues: dict[str, str], y: float) -> Iterator[Element]:
     x = 12.0
     for lock, hue in list(hues.items())[: len(_HUES)]:
         name = lock if len(lock) <= 14 else f"{lock[:13]}…"
         yield element("rect", x=x, y=y - 9, width=10, height=10, fill=hue)
         yield element("text", [text(f"holds {name} (hatched: waits)")], class_="quiet", x=x + 14, y=y)
         x += 34 + 6.2 * (len(name) + 23)
-    yield element("text", [text("   ".join(said))], class_="quiet", x=_WIDTH - _RIGHT, y=40, text_anchor="end")
+
+
+def _signs(lanes: Lanes, shown: Sequence[Lane]) -> str:
+    """What is not a colour, and what is not there."""
+    said = []
+    if any(lane.marks for lane in shown):
+        said.append("│ a printed line")
+    if any(lane.daemon for lane in shown):
+        said.append("◦ daemon")
+    if len(lanes.lanes) > len(shown):
+        said.append(f"{counted(len(lanes.lanes) - len(shown), 'more thread')} not shown")
+    if lanes.locks_until_s is not None:
+        said.append(f"locks: kept until {_time(lanes.locks_until_s)} only")
+    return " · ".join(said)
 
 
 def _title(job: Job) -> str:
@@ -157,7 +176,7 @@ def _title(job: Job) -> str:
 def _caption(job: Job) -> str:
     result, python = job.result, job.python
     meaning = result["meaning"] if result else None
-    short = None if meaning is None else meaning if len(meaning) <= 70 else f"{meaning[:69]}…"
+    short = None if meaning is None else line(meaning, _MEANING)
     told = f"CPython {python['version']}, GIL {'on' if python['gil'] else 'off'}" if python else None
     return ". ".join(part.rstrip(".") for part in (told, short) if part)
 
@@ -170,6 +189,8 @@ def _words(job: Job, lanes: Lanes) -> str:
     said = [f"{threads} threads beside the main thread in {_time(lanes.end_s)}."]
     if peak is not None:
         said.append(f"At most {peak} were active at once.")
+    if lanes.locks_until_s is not None:
+        said.append(f"What locks did after {_time(lanes.locks_until_s)} was not kept.")
     if waits:
         longest, name, lock = max(waits)
         said.append(f"The longest wait for a lock was {_time(longest)}, of {name} for {lock}.")

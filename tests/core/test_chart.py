@@ -60,6 +60,20 @@ def test_speedup_over_threads() -> None:
     assert 3 == len([each for each in picture.iter(f"{SVG}path") if each.get("class") == "bar"])  # not the baseline's
 
 
+def test_knees_in_one_place_can_be_read() -> None:
+    """Each knee has its circle, but the same words stand once, and others above them."""
+
+    def two(values: dict[str, Any], repeat: int) -> dict[str, Any]:
+        slower = {"a": 1.0, "b": 1.01, "c": 1.02}[values["model"]]
+        most = 1 if values["model"] == "c" else 2
+        return of_value(slower / min(values["threads"], most))(repeat)
+
+    picture = drawn(experiment({"model": ["a", "b", "c"], "threads": [1, 2, 4, 8]}, two))
+    labels = [each for each in picture.iter(f"{SVG}text") if (each.text or "").startswith(("knee", "more than"))]
+    assert 3 == len([each for each in picture.iter(f"{SVG}circle") if each.get("class") == "knee"])
+    assert ["knee: 2", "more than 1: no gain"] == sorted(each.text or "" for each in labels)
+
+
 def test_each_combination_of_other_fields_has_a_curve() -> None:
     """Six are drawn, and it is said how many are not."""
     names = [f"model {n}" for n in range(8)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from service.jobs import Job
 from service.pictures import timeline, trace
 from service.pictures.lanes import Flow, Span, make
-from tests.stores.helpers import ended_job, make_job
+from tests.stores.helpers import T0, ended_job, make_job, make_report, make_result, running_job
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -85,6 +86,35 @@ def test_a_wait_in_vain_and_a_release_by_another(job: Job) -> None:
     assert [] == lanes.flows
 
 
+def test_what_was_not_kept_of_locks_is_not_made_up() -> None:
+    """Where events were dropped, what lasted at the last one of a lock is drawn until then only, and that is said."""
+    dropped = make_result(trace={"mode": "locks", "events": 5, "dropped": 9, "cost_s": 0.1})
+    told = [*HANDED_ON[:6], event("end", 0.9, 2, cpu_s=0.1)]
+    job = running_job().finish(make_report(result=dropped), T0 + timedelta(seconds=9))
+    lanes = make(job.result, told)
+    assert 0.5 == lanes.locks_until_s
+    assert [Span(0.3, 0.5, "A", open_end=True)] == lanes.lanes[2].waits
+    drawn = timeline.draw(job, told)
+    assert "locks: kept until 500 ms only" in drawn
+    assert "What locks did after 500 ms was not kept." in drawn
+    whole = make_result(trace={"mode": "locks", "events": 5, "dropped": 0, "cost_s": 0.1})
+    assert (None, 0.9) == (make(whole, told).locks_until_s, make(whole, told).lanes[2].waits[0].to_s)
+
+
+def test_a_run_that_was_killed_lasted_until_then() -> None:
+    """What threads waited for when they were ended is drawn until their end: a deadlock is seen."""
+    stuck = make_result(timings={"queued_s": None, "startup_s": 0.25, "wall_s": None, "cpu_s": None})
+    stuck["process"]["lived_s"] = 1.5
+    lanes = make(stuck, HANDED_ON[:5])
+    assert (1.25, [Span(0.3, 1.25, "A", open_end=True)]) == (lanes.end_s, lanes.lanes[2].waits)
+
+
+def test_what_the_main_thread_prints_last_is_within_its_life() -> None:
+    """The wall time counts from a moment after the events' zero; a line at its end is still the main thread's."""
+    told = [STARTED, event("output", 0.41, 0, line="done")]
+    assert 0.41 == make(make_result(), told).lanes[0].to_s
+
+
 def test_only_the_last_attempt_is_shown(job: Job) -> None:
     """What an earlier attempt told is not mixed with what the last one did."""
     lanes = make(job.result, [*HANDED_ON, STARTED, start(0.2, 1)])
@@ -109,8 +139,8 @@ def test_the_picture(job: Job, count: int) -> None:
     assert "img" == drawn.get("role")
     assert (drawn.findtext(f"{SVG}title"), True) == ("probe: queued", bool(drawn.findtext(f"{SVG}desc")))
     names = [each.text for each in drawn.iter(f"{SVG}text") if (each.text or "").startswith("Thread-")]
-    assert min(count, 63) == len(names)
-    assert (count > 63) == any("more threads" in (each.text or "") for each in drawn.iter(f"{SVG}text"))
+    assert min(count, 64) == len(names)
+    assert (count > 64) == any("more threads not shown" in (each.text or "") for each in drawn.iter(f"{SVG}text"))
 
 
 def test_a_picture_of_very_many_events_is_small(job: Job) -> None:

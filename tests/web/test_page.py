@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -84,6 +85,28 @@ def test_how_far_it_is(visit: Visit) -> None:
     visit.page.locator("header.outcome[data-grade]").first.wait_for()
     expect(bar).to_have_count(0)
     check_clean(visit)
+
+
+def test_what_was_not_kept_is_said(visit: Visit, live_server: Server) -> None:
+    """Of a run whose locks did more than is kept, no wait is drawn beyond what is known, and the page says so."""
+    job = live_server.run({"scenario": "counter", "threads": 2, "iterations": 30_000, "lock": True, "trace": "locks"})
+    assert job["result"]["trace"]["dropped"] > 0
+    visit.page.goto(f"/?job={job['id']}")
+    visit.page.get_by_text(re.compile(r"What locks did after .* was not kept")).wait_for()
+    ends = "path => path.getBBox().x + path.getBBox().width"
+    (waits, holds, life) = (
+        max(path.evaluate(ends) for path in visit.page.locator(f".bars .{kind}").all())
+        for kind in ("waiting", "holding", "running")
+    )
+    assert max(waits, holds) < 0.9 * life
+    check_clean(visit)
+
+
+def test_recent_jobs_say_what_came_of_them(visit: Visit, live_server: Server) -> None:
+    """The list below the runs has each job's outcome, with its grade."""
+    live_server.run({"scenario": "counter", "iterations": 20, "lock": True})
+    visit.page.goto("/")
+    visit.page.locator(".recent .grade[data-grade=acceptable]").get_by_text("exact", exact=True).first.wait_for()
 
 
 def test_a_refused_value_is_explained_at_its_field(visit: Visit) -> None:

@@ -75,7 +75,7 @@ function FieldRow({ field, value, wrong, onChange }) {
 
 const isRadios = ({ kind, nullable, choices, name }) => kind === "choice" && !nullable && choices.length <= MOST_RADIOS && name !== "python";
 
-const firstSentence = (text) => text.split(/(?<=[.;])\s/)[0].replaceAll("`", "");
+const firstSentence = (text) => text.split(/(?<=[.;])\s/)[0].replaceAll("`", "").replace(/;$/, ".");
 
 function NumberInput({ field, value, common, onChange }) {
   const { min, max, whole, nullable, name } = field;

@@ -4,9 +4,11 @@
  * Used by `run.js` (which feeds it) and `lanes_view.js` (which draws it). Pure: it knows neither document nor network.
  * Times are seconds since the scenario began.
  *
- * @typedef {{from: number, to: number|null}} Span        `to` is null while it lasts
+ * @typedef {{from: number, to: number|null, open?: boolean}} Span   `to` is null while it lasts; `open`: its end was not seen
  * @typedef {{number: number, name: string, daemon: boolean, from: number, to: number|null, wait: Span[], hold: Span[]}} Lane
  */
+
+const OF_LOCKS = new Set(["wait", "acquire", "release", "give_up"]);
 
 export class Lanes {
   constructor() {
@@ -23,6 +25,8 @@ export class Lanes {
     this.holders = new Map(); // lock name -> its holder's span
     this.progress = null;
     this.latest = 0;
+    this.latestOfLocks = 0;
+    this.locksUntil = null; // until when what locks did was kept; null where all of it was
     this.started = false;
     this.finished = false;
     this.clock = null; // the page's clock at the run's zero, in ms; as early as any event allows
@@ -35,6 +39,7 @@ export class Lanes {
       this.latest = Math.max(this.latest, event.at_s);
       this.clock = Math.min(this.clock ?? Infinity, now_ms - event.at_s * 1000);
     }
+    if (OF_LOCKS.has(event.type)) this.latestOfLocks = Math.max(this.latestOfLocks, event.at_s);
     this[`_${event.type}`]?.(event);
   }
 
@@ -78,6 +83,11 @@ export class Lanes {
     this.holders.delete(lock);
   }
 
+  _give_up({ number, at_s }) {
+    const lane = this.lanes.get(number);
+    if (lane) end(lane.wait, at_s);
+  }
+
   _output({ thread, line, at_s }) {
     this.output.push({ at: at_s, thread, line });
   }
@@ -102,14 +112,21 @@ export class Lanes {
     this.finished = true;
   }
 
+  /** Some events were not kept: what lasted at the last one of a lock may have ended a moment later. */
+  forgetAfterLastLock() {
+    if (!this.latestOfLocks) return;
+    this.locksUntil = this.latestOfLocks;
+    const spans = [...this.lanes.values()].flatMap(({ wait, hold }) => [...wait, ...hold]);
+    for (const span of spans) if (span.open) span.to = Math.min(span.to, this.locksUntil);
+  }
+
   #open(number, name, daemon, from) {
     this.lanes.set(number, { number, name, daemon, from, to: null, wait: [], hold: [] });
   }
 
   #close(lane, at) {
     lane.to = at;
-    end(lane.wait, at);
-    for (const span of lane.hold) span.to ??= at;
+    for (const span of [...lane.wait, ...lane.hold]) if (span.to === null) Object.assign(span, { to: at, open: true });
   }
 
   /** How long the run is by now. */
@@ -120,6 +137,7 @@ export class Lanes {
 
   /** What a thread is doing, in a word. */
   doing(lane) {
+    if (this.finished) return "";
     if (lane.to !== null) return "ended";
     if (lane.wait.at(-1)?.to === null) return "waits for a lock";
     return lane.hold.at(-1)?.to === null ? "holds a lock" : "running";

@@ -10,6 +10,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const LANE_HEIGHT = 22; // px; room for a bar and its frame
 const CURVE_HEIGHT = 44; // px
 const REST_MS = 1000; // between frames for people who asked for less motion
+const EDGE = 24; // px; half of the longest figure on the axis
 const TICKS = 5; // about as many marks as a phone's width has room for
 
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -74,7 +75,7 @@ export class LanesView {
     const length_s = lanes.length(now_ms);
     this.#drop(lanes);
     for (const lane of lanes.lanes.values()) this.#row(lane).draw(lane, lanes.doing(lane), toX, length_s);
-    this.#drawAxis(end_s, toX);
+    this.#drawAxis(end_s, toX, width);
     this.#drawCurve(lanes, toX, length_s);
   }
 
@@ -92,10 +93,10 @@ export class LanesView {
     }
   }
 
-  #drawAxis(end_s, toX) {
+  #drawAxis(end_s, toX, width) {
     const step_s = niceStep(end_s / TICKS);
     const marks = [];
-    for (let at_s = 0; at_s <= end_s * 0.97; at_s += step_s) marks.push(mark(toX(at_s), 14, tick(at_s, step_s)));
+    for (let at_s = 0; at_s <= end_s; at_s += step_s) marks.push(mark(toX(at_s), 14, tick(at_s, step_s), width));
     this.axis.replaceChildren(...marks);
   }
 
@@ -116,7 +117,8 @@ class Row {
   constructor(list, lane) {
     this.item = list.appendChild(element("li", "lane"));
     const label = this.item.appendChild(element("div", "who"));
-    label.appendChild(element("span", "name")).textContent = lane.name;
+    const name = label.appendChild(element("span", "name"));
+    name.textContent = name.title = lane.name;
     if (lane.daemon) label.appendChild(element("span", "badge")).textContent = "daemon";
     this.doing = label.appendChild(element("span", "doing"));
     this.picture = this.item.appendChild(svg("svg", "bars"));
@@ -164,8 +166,10 @@ function tick(at_s, step_s) {
   return `${Number((at_s * factor).toFixed(1))} ${unit}`;
 }
 
-function mark(x, y, text) {
+/** A figure on the axis, beside its place where it would else stand over the edge. */
+function mark(x, y, text, width) {
   const label = svg("text", "mark");
+  label.setAttribute("text-anchor", x < EDGE ? "start" : x > width - EDGE ? "end" : "middle");
   label.setAttribute("x", x.toFixed(1));
   label.setAttribute("y", y);
   label.textContent = text;

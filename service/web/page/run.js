@@ -81,6 +81,7 @@ function Picture({ read, scale }) {
     <figcaption>
       <span class="key running">alive</span><span class="key holding">holds a lock</span
       ><span class="key waiting">waits for a lock</span>
+      ${read().locksUntil !== null && html`<span>What locks did after ${seconds(read().locksUntil)} was not kept.</span>`}
     </figcaption>
     <div ref=${root}></div>
   </figure>`;
@@ -116,7 +117,7 @@ function Details({ job }) {
       <div><dt>interpreter</dt><dd>${job.python?.version}${job.python?.gil === false ? ", no GIL" : ""}</dd></div>
       ${Object.entries(facts).map(
         ([name, value]) =>
-          html`<div><dt>${named(name).replace(" (s)", "")}</dt><dd>${/_s$/.test(name) && typeof value === "number" ? seconds(value) : shown(value)}</dd></div>`,
+          html`<div><dt>${named(name).replace(" (s)", "")}</dt><dd>${/_s$/.test(name) && typeof value === "number" ? seconds(value) : value === null ? "–" : shown(value)}</dd></div>`,
       )}
     </dl>
     ${job.error?.traceback && html`<pre tabindex="0">${job.error.traceback}</pre>`}

@@ -62,7 +62,7 @@ export function RecentJobs({ jobs, addressOf, onOpen }) {
         (job) => html`<li key=${job.id}>
           <a href=${addressOf(job)} onClick=${(event) => open(event, job)}>
             <b>${named(job.scenario)}</b>
-            <span class="grade" data-grade=${job.result?.grade}>${named(job.result?.outcome ?? job.status)}</span>
+            <span class="grade" data-grade=${job.grade}>${named(job.outcome ?? job.status)}</span>
             <span class="quiet">${job.label ?? STATUSES[job.status]}, ${ago(job.created_at)}</span>
           </a>
         </li>`,
@@ -78,7 +78,7 @@ export const Experiments = ({ experiments }) =>
     <ul class="experiments">
       ${experiments.map(
         (experiment) => html`<li key=${experiment.id}>
-          <a href=${`/v1/experiments/${experiment.id}`}>${experiment.label ?? experiment.id}</a>
+          <a href=${`/v1/experiments/${experiment.id}`}>${experiment.label ?? experiment.id}</a>${" "}
           <span class="quiet">${named(experiment.status)}, ${ago(experiment.created_at)}</span>
           <${Chart} experiment=${experiment} />
         </li>`,

@@ -4,7 +4,7 @@
  * Used by `run.js`. The browser's EventSource connects again by itself after a break, with `Last-Event-ID`.
  */
 
-const TYPES = ["state", "started", "start", "wait", "acquire", "release", "note", "progress", "output", "end"];
+const TYPES = ["state", "started", "start", "wait", "acquire", "release", "give_up", "note", "progress", "output", "end"];
 const FINAL = new Set(["succeeded", "failed", "timed_out", "cancelled", "lost"]);
 
 /**

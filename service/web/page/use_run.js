@@ -27,6 +27,12 @@ export function useRun(id, onFinish) {
   return run.current;
 }
 
+/** How long a run was; of one that was ended by force, until its process was gone. */
+function lengthOf(result) {
+  if (!result?.process?.signal) return result?.timings?.wall_s;
+  return Math.max(0, (result.process.lived_s ?? 0) - (result.timings.startup_s ?? 0));
+}
+
 class Watched {
   constructor(run, changed, onFinish) {
     this.run = run;
@@ -69,7 +75,7 @@ class Watched {
     while (this.open && !isFinished(job.status)) job = await readJob(this.run.id, LONG_POLL_S);
     if (!this.open) return;
     this.#set({ job, connected: true });
-    if (this.run.lanes.started) this.run.lanes.finish(job.result?.timings?.wall_s ?? this.run.lanes.latest);
+    if (this.run.lanes.started) this.#finish();
     else await this.#show();
     this.changed();
     this.onFinish?.(job);
@@ -82,8 +88,14 @@ class Watched {
     const { result } = this.run.job;
     if (kept) this.#set({ lanes: fromEvents(events) });
     else if (result) this.#set({ lanes: fromResult(result) });
-    this.run.lanes.finish(result?.timings?.wall_s ?? this.run.lanes.latest);
+    this.#finish();
     this.changed();
+  }
+
+  #finish() {
+    const { job, lanes } = this.run;
+    lanes.finish(lengthOf(job.result) ?? lanes.latest);
+    if (job.result?.trace?.dropped) lanes.forgetAfterLastLock();
   }
 
   async #guard(action) {
