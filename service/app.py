@@ -121,16 +121,18 @@ def create_app(
     # The page comes first: FastAPI gets a router ready when a request first passes it, 30 ms here for those below.
     files = pages.assets()
     app.mount(pages.ASSETS, files, name="assets")
-    app.include_router(pages.make_router("Threadlab", "/openapi.json", files))
-    try_limits = {"threads": settings.try_max_threads}
-    app.include_router(jobs.make_router(intake))
-    app.include_router(events.make_router(desk, settings.watcher_patience_s))
-    app.include_router(pictures.make_router(desk))
-    app.include_router(atomicity.make_router(found, intake, executor))
-    app.include_router(experiments.make_router(desk, bench, experimenter))
-    app.include_router(scenarios.make_router(found, intake, settings.try_timeout_s, try_limits))
-    app.include_router(system.make_router(desk, executor, _shown_limits(settings)))
-    app.include_router(metrics.make_router(desk, counted))
+    for router in (
+        pages.make_router("Threadlab", "/openapi.json", files),
+        jobs.make_router(intake),
+        events.make_router(desk, settings.watcher_patience_s),
+        pictures.make_router(desk),
+        atomicity.make_router(found, intake, executor),
+        experiments.make_router(desk, bench, experimenter),
+        scenarios.make_router(found, intake, settings.try_timeout_s, {"threads": settings.try_max_threads}),
+        system.make_router(desk, executor, _shown_limits(settings)),
+        metrics.make_router(desk, counted),
+    ):
+        app.include_router(router)
     describe.install(app, found)
     return app
 

@@ -141,7 +141,7 @@ class _Jobs:
         )
         self._queued = Histogram(
             "threadlab_job_queue_seconds",
-            "How long jobs that have ended had waited for their last run, from their creation.",
+            "How long jobs that ran to an end had waited, from accepted to taken up.",
             ["lane"],
             registry=registry,
             buckets=_WAITS,
@@ -163,9 +163,9 @@ class _Jobs:
                 self._put_back.labels(reason).inc()
             case observer.JobEnded():
                 self._ended.labels(job.scenario, job.lane, job.status.value).inc()
-                if job.started_at is not None:
-                    waited_s = (job.started_at - job.created_at).total_seconds()
-                    self._queued.labels(job.lane).observe(max(0.0, waited_s))
+                queued_s = job.result and job.result["timings"]["queued_s"]
+                if queued_s is not None:
+                    self._queued.labels(job.lane).observe(queued_s)
 
 
 class _Children:
