@@ -84,7 +84,7 @@ class Retention:
 
     def _mark(self, now: datetime, kept: timedelta) -> list[datetime]:
         """Return the marks, after the clock was looked at and that was remembered."""
-        marks = [seen for seen in self._store.marks() if seen <= now]  # others are of a clock that was wrong
+        marks = [seen for seen in self._store.marks() if seen < now]  # others are of a clock that was wrong
         if marks and now - marks[-1] > kept / _COUNTED:
             facts = {"from": marks[-1].isoformat(), "to": now.isoformat()}
             _log.warning("the clock leapt, or the service was off: that time makes nothing old", extra=facts)

@@ -271,3 +271,10 @@ def test_close_may_be_called_without_a_start_and_again() -> None:
     retention = Retention(MemoryStore(), 60.0)
     retention.close()
     retention.close()
+
+
+def test_a_clock_that_stands_still_is_marked_once(service: _Service) -> None:
+    """Two looks at the same moment are one mark, as the clock of a coarse system may need."""
+    service.look()
+    service.look()
+    assert [service.clock.now] == service.store.marks()

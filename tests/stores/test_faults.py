@@ -103,6 +103,21 @@ def test_a_full_disk_refuses_what_does_not_fit(store: SqlStore) -> None:
     assert [last, first] == store.page(JobQuery(limit=10))
 
 
+def test_a_database_that_can_only_be_read_refuses_writes(store: SqlStore) -> None:
+    """While nothing may be written reads go on, and a write says what to change; then it works again."""
+
+    def may_write(allowed: bool) -> None:  # by SQLite's own way to forbid it in the midst of a run
+        store._database._ask(f"PRAGMA query_only={'OFF' if allowed else 'ON'}")
+
+    job = _add(store)
+    may_write(False)
+    with pytest.raises(StoreUnavailable, match=r"readonly database\. Let the user of the service write to the file"):
+        _add(store)
+    assert [job] == store.page(JobQuery(limit=10))
+    may_write(True)
+    _add(store)
+
+
 # A lock of another program.
 
 

@@ -148,6 +148,34 @@ def _read_only(folder: Path) -> Iterator[Path]:
         yield folder
 
 
+def test_a_file_that_cannot_be_written_is_told(server: Server) -> None:
+    """A file that may only be read is told of, with what to change, and nothing is left behind."""
+    server.start()
+    server.stop()
+    path = server.folder / "jobs.db"
+    with _read_only_file(path):
+        line = refused(server)
+    assert "attempt to write a readonly database. Let the user of the service write to the file" in line
+    server.start()
+
+
+@contextmanager
+def _read_only_file(path: Path) -> Iterator[None]:
+    if os.geteuid() != 0:
+        path.chmod(0o444)
+        yield
+        path.chmod(0o644)
+        return
+    mount, umount = need("mount"), need("umount")  # permissions do not bind root
+    if subprocess.run([mount, "--bind", path, path], check=False, capture_output=True, timeout=30).returncode != 0:
+        (pytest.fail if CI else pytest.skip)("a file cannot be mounted here")
+    try:
+        subprocess.run([mount, "-o", "remount,ro,bind", path], check=True, timeout=30)
+        yield
+    finally:
+        subprocess.run([umount, path], check=True, timeout=30)
+
+
 def test_a_full_disk_is_told_at_the_start(server: Server) -> None:
     """A service that cannot write down that it has begun does not begin."""
     with mounted(server.folder / "small", "size=2m") as folder:
@@ -226,6 +254,21 @@ def test_a_full_disk_costs_what_does_not_fit(server: Server) -> None:
         ballast.unlink()
         server.run(JOB)
         server.stop()
+
+
+def test_an_end_that_cannot_be_written_is_made_up_for_at_the_next_start(server: Server) -> None:
+    """A job whose end could not be written is not lost: the next start runs it again."""
+    server.start()
+    job = server.submit({"scenario": "named_workers", "threads": 1, "delay_s": 1.0})
+    with contextlib.closing(sqlite3.connect(server.folder / "jobs.db", isolation_level=None)) as other:
+        wait_until(lambda: other.execute("SELECT 1 FROM jobs WHERE status = 'running'").fetchone())
+        other.execute("BEGIN EXCLUSIVE")
+        wait_until(lambda: f'"the end of a job could not be written", "job": "{job}"' in server.log)
+        other.execute("COMMIT")
+    server.stop()
+    server.start()
+    ended = server.job(job, wait_s=30)
+    assert ("succeeded", 2) == (ended["status"], ended["attempt"])
 
 
 def test_a_lock_of_another_program_costs_a_wait(server: Server) -> None:
