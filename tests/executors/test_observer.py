@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -72,11 +71,10 @@ def test_causes_of_ends(
     assert [expected] == ends(facts)
 
 
-def test_a_cancelled_child(executor: LocalExecutor, facts: list[Fact], tmp_path: Path) -> None:
+def test_a_cancelled_child(executor: LocalExecutor, facts: list[Fact]) -> None:
     """A child that had to be killed for a cancel is told as cancelled, not as ended by a signal."""
-    flag = tmp_path / "flag"
-    with running(executor, make_order(write_scenario("raise_flag(params)\ntime.sleep(60)"), flag=flag)) as job:
-        wait_until(flag.exists)
+    with running(executor, make_order(write_scenario("raise_flag()\ntime.sleep(60)"))) as job:
+        job.flag()
         job.cancel.wish()
         assert JobState.CANCELLED == job.report().status
     assert [("cancelled", "SIGKILL", True)] == ends(facts)
@@ -109,14 +107,14 @@ def test_no_descriptors_for_a_child(
 
 
 def test_a_fork_server_that_is_killed_under_a_child(
-    executor: LocalExecutor, facts: list[Fact], caplog: pytest.LogCaptureFixture, tmp_path: Path
+    executor: LocalExecutor, facts: list[Fact], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its death is told once, with the signal, however many children it takes along; so is the start of the next."""
-    flags = [tmp_path / "first", tmp_path / "second"]
-    orders = [make_order(write_scenario("raise_flag(params)\ntime.sleep(60)"), flag=flag) for flag in flags]
+    orders = [make_order(write_scenario("raise_flag()\ntime.sleep(60)")) for _ in range(2)]
     pid = executor.server().pid
     with running(executor, orders[0]) as first, running(executor, orders[1]) as second:
-        wait_until(lambda: all(flag.exists() for flag in flags))
+        first.flag()
+        second.flag()
         os.kill(pid, signal.SIGKILL)
         for job in (first, second):
             with pytest.raises(ForkServerDied):
@@ -145,14 +143,13 @@ def test_a_fork_server_that_is_found_dead(
     assert (logging.WARNING, "SIGTERM") == (line.levelno, vars(line)["signal"])
 
 
-def test_a_fork_server_that_is_unwell(facts: list[Fact], caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+def test_a_fork_server_that_is_unwell(facts: list[Fact], caplog: pytest.LogCaptureFixture) -> None:
     """One that does not kill what it is told to kill is ended, and the line says why."""
     executor = LocalExecutor(replace(LIMITS, kill_timeout_s=0.2), observe=facts.append)
-    flag = tmp_path / "flag"
     try:
         pid = executor.server().pid
-        with running(executor, make_order(write_scenario("raise_flag(params)\ntime.sleep(60)"), flag=flag)) as job:
-            wait_until(flag.exists)
+        with running(executor, make_order(write_scenario("raise_flag()\ntime.sleep(60)"))) as job:
+            job.flag()
             os.kill(pid, signal.SIGSTOP)
             job.cancel.wish()
             with pytest.raises(ForkServerDied):

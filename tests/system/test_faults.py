@@ -134,7 +134,7 @@ def test_a_limit(server: Server, kind: str, error: str, limit: str) -> None:
 
 def test_output_without_end(server: Server) -> None:
     """Threads that print for ever end at the deadline; of what they printed the beginning is kept."""
-    job = misbehave(server, "chatter")
+    job = misbehave(server, "chatter", timeout_s=5.0)
     assert "timed_out" == job["status"]
     assert 1_000_000 <= sum(len(line["line"]) + 1 for line in job["result"]["output"]) <= 1_048_576
 

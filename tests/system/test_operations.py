@@ -67,7 +67,7 @@ def test_a_fork_server_that_is_killed_is_replaced_and_told(server: Server) -> No
     """The job that it carried runs again, the service is ready, and metrics and log say what happened, once."""
     job_id = server.submit({"scenario": "named_workers", "threads": 1, "delay_s": 0.5})
     wait_until(server.children)
-    (pid,) = set(server.processes()) - set(server.children())
+    (pid,) = server.fork_servers()
     os.kill(pid, signal.SIGKILL)
     job = server.job(job_id, wait_s=30)
     assert ("succeeded", 2) == (job["status"], job["attempt"])
@@ -83,7 +83,7 @@ def test_a_fork_server_that_is_killed_is_replaced_and_told(server: Server) -> No
 
 def test_an_idle_fork_server_that_is_killed_is_replaced_by_the_probe(server: Server) -> None:
     """A probe finds a fork server dead and starts another: the service is ready before the next job comes."""
-    (pid,) = server.processes()
+    (pid,) = server.fork_servers()
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: server.ask("GET", "/readyz").status_code == 200 and lines(server, "fork server ended"))
     wait_until(lambda: server.processes() and pid not in server.processes())

@@ -256,19 +256,23 @@ def test_a_full_disk_costs_what_does_not_fit(server: Server) -> None:
         server.stop()
 
 
-def test_an_end_that_cannot_be_written_is_made_up_for_at_the_next_start(server: Server) -> None:
-    """A job whose end could not be written is not lost: the next start runs it again."""
+@pytest.mark.parametrize("killed", [False, True], ids=["later", "at the next start"])
+def test_an_end_that_cannot_be_written_is_made_up_for(server: Server, killed: bool) -> None:
+    """A job whose end could not be written is not lost: it is written when it can be, or the next start runs it."""
     server.start()
     job = server.submit({"scenario": "named_workers", "threads": 1, "delay_s": 1.0})
     with contextlib.closing(sqlite3.connect(server.folder / "jobs.db", isolation_level=None)) as other:
         wait_until(lambda: other.execute("SELECT 1 FROM jobs WHERE status = 'running'").fetchone())
         other.execute("BEGIN EXCLUSIVE")
-        wait_until(lambda: f'"the end of a job could not be written", "job": "{job}"' in server.log)
+        wait_until(lambda: f'"the end of a job could not be written yet", "job": "{job}"' in server.log)
+        assert "running" == server.job(job)["status"]
+        if killed:
+            server.kill()
         other.execute("COMMIT")
-    server.stop()
-    server.start()
+    if killed:
+        server.start()
     ended = server.job(job, wait_s=30)
-    assert ("succeeded", 2) == (ended["status"], ended["attempt"])
+    assert ("succeeded", 1 + killed) == (ended["status"], ended["attempt"])
 
 
 def test_a_lock_of_another_program_costs_a_wait(server: Server) -> None:
