@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from benchmarks.support import Client, Running, banner, running, summary
+from benchmarks.support import Client, Running, banner, serving, summary
 
 _IDLE = 5_000
 _STREAMS = 1_000
@@ -117,7 +117,7 @@ def main() -> None:
     _raise_limit()
     banner("connections")
     patient = {"THREADLAB_HEADERS_TIMEOUT_S": "600"}  # else an idle connection lives for ten seconds
-    with running("-m", "service", "serve", "--port", "0", **patient) as served:
+    with serving(**patient) as served:
         asyncio.run(_all(served))
 
 

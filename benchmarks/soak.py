@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import accidents
-from benchmarks.support import Client, Running, banner, percentile, running, summary
+from benchmarks.support import Client, Running, banner, percentile, serving, summary
 
 _SHARE = 0.6  # of the rate that the machine carries: the accidents, and other programs, need some of it, too
 _CALIBRATION_S = 5.0
@@ -308,7 +308,7 @@ def main() -> None:
     print(f"  --seconds {given.seconds:g} --rate {given.rate:g} --seed {given.seed}")
     book = Book()
     logging = {"THREADLAB_LOG_LEVEL": "warning", "THREADLAB_LOG_FORMAT": "json"}
-    with running("-m", "service", "serve", "--port", "0", **logging) as service:
+    with serving(**logging) as service:
         begun = time.perf_counter()
         counted = asyncio.run(_soak(service, given.seconds, given.rate, book))
         took_s, log = time.perf_counter() - begun, service.log

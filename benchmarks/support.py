@@ -29,6 +29,7 @@ __all__ = [
     "process",
     "running",
     "service",
+    "serving",
     "summary",
 ]
 
@@ -106,9 +107,17 @@ def _port(log: Path, started: subprocess.Popen[bytes]) -> int:
     return int(found[2])
 
 
+_SERVE = ("-m", "service", "serve", "--port", "0")
+
+
+def serving(**environment: str) -> Any:
+    """Start the service as its users do, on a free port, with a database on disk; give all that is known of it."""
+    return running(*_SERVE, **environment)
+
+
 def service(**environment: str) -> Any:
-    """Start the service as its users do, on a free port, with a database on disk."""
-    return process("-m", "service", "serve", "--port", "0", **environment)
+    """Start the service and give its port."""
+    return process(*_SERVE, **environment)
 
 
 class Answer:

@@ -1,54 +1,100 @@
-"""What it costs `counter` to be traced: its wall time with `trace: threads` and `locks` beside `off`, in turn."""
+"""What it costs `counter` to be traced: its CPU time with `trace: threads` and `locks` beside `off`, in turn.
+
+CPU time of the child, `timings.cpu_s`, because it charges what tracing adds and not what else the machine does: by wall
+time single pairs lie a quarter apart here, which hides one per cent. Six runs make one ratio, and one of `off` with
+itself in the same way: what that is away from 1 is the method's own.
+
+With `locks` there are three figures: what the answer says of itself (`trace.cost_s`), the CPU time that was added, and
+the wall time that was added. The first is the stamps alone. By one thread, what is more in the second is the sending of
+events. By four, tracing also changes who gets the lock next: whoever is slower while holding it is interrupted more
+often while holding it, the others wait where none had to, and each hand-over costs.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import statistics
+from typing import Any, NamedTuple
 
 from benchmarks.support import Client, banner, service
+from service.experiments.medians import Sample
 
-_STARTS = 4  # of the service: each has a memory layout of its own, which all its children share
-_ROUNDS = 8  # in turn, for each start
-_BODY = {"scenario": "counter", "threads": 4, "lock": False, "shape": "augmented", "switch_interval_s": None}
-_PLAIN = {"iterations": 2_000_000}  # a third of a second: without a lock, because who gets one next is up to chance
-_LOCKED = {"iterations": 20_000, "lock": True}  # each acquire and release is traced
+_STARTS = 6  # of the service: each has a memory layout of its own, which all its children share
+_ROUNDS = 12  # ratios for each start
+_LOCK_ROUNDS = 3
+_AIM = 1.01
+_BODY = {"scenario": "counter", "shape": "augmented", "switch_interval_s": None}
+_PLAIN = {"threads": 4, "iterations": 2_000_000, "lock": False}  # a third of a second, without locks: only threads
+_LOCKED: dict[str, dict[str, Any]] = {  # 80,000 times taken and released
+    "one thread": {"threads": 1, "iterations": 80_000, "lock": True},
+    "four threads": {"threads": 4, "iterations": 20_000, "lock": True},
+}
 
 
-async def _wall_s(client: Client, trace: str, **more: object) -> tuple[float, float | None]:
-    answer = await client.request("POST", "/v1/jobs", {**_BODY, "trace": trace, **more}, Prefer="wait=60")
+class _Cost(NamedTuple):
+    """Seconds that a run took, and what it said that tracing had cost."""
+
+    cpu_s: float
+    wall_s: float
+    word_s: float | None
+    waits: int
+
+
+async def _run(client: Client, trace: str, body: dict[str, Any]) -> _Cost:
+    answer = await client.request("POST", "/v1/jobs", {**_BODY, "trace": trace, **body}, Prefer="wait=60")
     result = answer.json()["result"]
-    return result["values"]["wall_s"], result["trace"]["cost_s"]
+    waits = sum(thread["lock_waits"] or 0 for thread in result["threads"])
+    return _Cost(result["timings"]["cpu_s"], result["values"]["wall_s"], result["trace"]["cost_s"], waits)
 
 
-async def _round(port: int) -> tuple[list[float], list[tuple[float, float, float]]]:
-    threads, locks = [], []
+async def _ratios(client: Client) -> tuple[float, float]:
+    """`threads` beside `off`, and `off` beside `off`; what changes slowly meets all alike."""
+    order = ("off", "threads", "off", "off", "threads", "off")
+    first, one, inner, other, two, last = [(await _run(client, trace, _PLAIN)).cpu_s for trace in order]
+    return (one + two) / (first + last), (inner + other) / (first + last)
+
+
+async def _locks(client: Client, body: dict[str, Any]) -> tuple[_Cost, _Cost]:
+    return await _run(client, "off", body), await _run(client, "locks", body)
+
+
+async def _all(port: int) -> tuple[list[tuple[float, float]], dict[str, list[tuple[_Cost, _Cost]]]]:
     async with Client(port) as client:
-        await _wall_s(client, "off", **_PLAIN)  # the first job of a service meets cold caches
-        for turn in range(_ROUNDS):
-            order = ("off", "threads") if turn % 2 else ("threads", "off")
-            found = {trace: (await _wall_s(client, trace, **_PLAIN))[0] for trace in order}
-            threads.append(found["threads"] / found["off"])
-        for _ in range(_ROUNDS // 2):
-            off, _none = await _wall_s(client, "off", **_LOCKED)
-            on, cost = await _wall_s(client, "locks", **_LOCKED)
-            locks.append((off, on, cost or 0.0))
-    return threads, locks
+        await _run(client, "off", _PLAIN)  # the first job of a service meets cold caches
+        ratios = [await _ratios(client) for _ in range(_ROUNDS)]
+        locks = {name: [await _locks(client, body) for _ in range(_LOCK_ROUNDS)] for name, body in _LOCKED.items()}
+    return ratios, locks
+
+
+def _tell_locks(name: str, pairs: list[tuple[_Cost, _Cost]]) -> None:
+    cpu_s = statistics.median(on.cpu_s - off.cpu_s for off, on in pairs)
+    wall_s = statistics.median(on.wall_s - off.wall_s for off, on in pairs)
+    word_s = statistics.median(on.word_s or 0.0 for _, on in pairs)
+    waits = statistics.median(on.waits for _, on in pairs)
+    print(
+        f"  locks, {name}, 80,000 pairs: by its own word {1e3 * word_s:.0f} ms; {1e3 * cpu_s:.0f} ms of CPU and "
+        f"{1e3 * wall_s:.0f} ms of wall time more than off, with {waits:.0f} waits (medians of {len(pairs)})"
+    )
 
 
 def main() -> None:
     """Measure and print."""
     banner("tracing")
-    threads: list[float] = []
-    locks: list[tuple[float, float, float]] = []
+    ratios: list[tuple[float, float]] = []
+    locks: dict[str, list[tuple[_Cost, _Cost]]] = {name: [] for name in _LOCKED}
     for _ in range(_STARTS):
         with service() as port:
-            more = asyncio.run(_round(port))
-            threads += more[0]
-            locks += more[1]
-    spread = f"{min(threads):.3f} to {max(threads):.3f}"
-    print(f"  threads / off, median of {len(threads)} pairs: {statistics.median(threads):.4f} ({spread}; aim: 1.01)")
-    off, on, cost = (statistics.median(each) for each in zip(*locks, strict=True))
-    print(f"  locks: {on * 1e3:.0f} ms beside {off * 1e3:.0f} ms without; by its own word {cost * 1e3:.0f} ms")
+            more, traced = asyncio.run(_all(port))
+            ratios += more
+            for name, pairs in traced.items():
+                locks[name] += pairs
+    for name, found in zip(("threads", "off itself"), zip(*ratios, strict=True), strict=True):
+        sample = Sample(found)
+        low, high = sample.interval or (0.0, 0.0)
+        interval = f"95 % interval {low:.4f} to {high:.4f}"
+        print(f"  CPU time, {name} / off: {sample.median:.4f}, median of {sample.size}, {interval} (aim: {_AIM})")
+    for name, pairs in locks.items():
+        _tell_locks(name, pairs)
 
 
 if __name__ == "__main__":

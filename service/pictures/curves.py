@@ -191,9 +191,9 @@ def _knees(analysis: Analysis, over: str, shown: Sequence[_Curve], across: Axis,
             words = f"more than {point.x:g}: no gain" if knee["at_start"] else f"knee: {point.x:g}"
             yield element("circle", class_="knee", cx=x, cy=y, r=10)
             near = {at[1]: other for at, other in labels.items() if abs(at[0] - x) < _LABEL}
-            height = y - 12
+            height, step = (y + 24, _LINE) if knee["at_start"] else (y - 12, -_LINE)  # away from the ideal line
             while any(abs(height - other) < _LINE for other in near):
-                height -= _LINE
+                height += step
             if words not in near.values():
                 labels[x, height] = words
                 yield element("text", [text(words)], class_="quiet", x=x + 12, y=height)
