@@ -25,7 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypedDict
 
-from service.child.wire import text, whole
+from service.child.wire import MOST_ROWS, text, whole
 
 __all__ = [
     "ActiveThreads",
@@ -217,6 +217,8 @@ class Timeline:
         active, usage = whole(facts["active_threads"]), _Usage.read(facts["usage"])
         if event.number in self._running:
             raise ValueError(f"thread {event.number} starts twice")
+        if len(self.rows) >= MOST_ROWS:
+            raise ValueError(f"more threads than {MOST_ROWS}")
         self.rows.append(row)
         self.highest = max(self.highest, active)
         self._running[event.number] = row, usage

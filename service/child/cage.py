@@ -138,7 +138,7 @@ def enter(walls: Walls, doors: Doors, open_files: int, timeout_s: float) -> int:
     os.dup2(doors.link, _LINK, inheritable=False)
     os.dup2(doors.faults, FAULTS, inheritable=False)
     os.closerange(FAULTS + 1, doors.highest + 1)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
+    _limit(resource.RLIMIT_NOFILE, open_files)
     _limit(resource.RLIMIT_CPU, int(timeout_s * (os.cpu_count() or 1)) + _CPU_SPARE_S)
     return _LINK
 

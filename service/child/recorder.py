@@ -24,7 +24,7 @@ __all__ = ["Recorder", "Stream", "ThreadLog"]
 
 _MAX_LINE = 16_384  # characters: a longer line without an end is cut here, so that nothing grows without bound
 _READ_BYTES = 65_536  # one read of what C code printed
-_KIND = 3  # where an event has its kind
+_NUMBER, _KIND = 2, 3  # where an event has its thread's number and its kind
 _NATIVE = 1  # in a child, the file that collects what is written to 1 and 2
 _MAX_READS = 64  # reads in one drain (4 MiB): the shipper has other things to do, too
 _MAX_PENDING = 50_000  # facts of one thread that wait for a drain: more than that and they come too fast to keep
@@ -219,9 +219,12 @@ class Recorder:
         log.number = 0 if log.main else self._numbers
 
     def _keep(self, events: List[Tuple[Any, ...]]) -> List[Tuple[Any, ...]]:
-        """Return the events without those for which there is no room: the latest of this drain."""
+        """Return the events without those for which there is no room: the latest of this drain, and of late threads."""
         kept = []
         for event in events:
+            if event[_NUMBER] > wire.MOST_ROWS:
+                self._left_out += 1
+                continue
             if event[_KIND] not in ("start", "end"):
                 if self._event_room <= 0:
                     self._no_more = True

@@ -53,6 +53,7 @@ from typing import Any, Dict, Iterator
 __all__ = [
     "MAX_FRAME_BYTES",
     "MOST_FRAMES",
+    "MOST_ROWS",
     "MOST_THREADS",
     "PROTOCOL",
     "BadFrame",
@@ -66,6 +67,7 @@ __all__ = [
 
 PROTOCOL = 4
 
+MOST_ROWS = 10_000  # threads of one job whose start and end are told, chosen: a scenario may start them without end
 MOST_THREADS = 64  # in an autopsy, chosen: more than anybody reads, and told in a millisecond or two
 MOST_FRAMES = 50  # of one thread's stack, chosen as well
 

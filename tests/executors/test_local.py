@@ -848,6 +848,19 @@ def test_events_at_the_highest_rate(run: Run) -> None:
         assert all(row["ended_s"] is not None for row in result_of(report)["threads"])
 
 
+def test_threads_without_end(run: Run) -> None:
+    """Of a scenario that starts threads without end the first 10,000 are told, and the rest is counted."""
+    report = run("""
+        for _ in range(10_020):
+            thread = lab.Thread(target=int)
+            thread.start()
+            thread.join()
+    """)
+    assert JobState.SUCCEEDED == report.status
+    result = result_of(report)
+    assert (10_000, 2 * 20) == (len(result["threads"]), result["trace"]["dropped"])
+
+
 # A scenario that fights the link
 
 
