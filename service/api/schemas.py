@@ -190,7 +190,9 @@ class TracingView(_Answer):
     dropped: int | None
     """Events beyond the limit."""
     cost_s: float | None
-    """CPU time that tracing locks took, estimated; null where none were traced."""
+    """CPU time of the stamps on the scenario's threads, estimated after the run; null where no lock was traced. Not in
+    it: sending the events that are kept, and hand-overs: whoever is slower while holding a lock is interrupted more
+    often while holding it, and others then wait where none had to."""
 
 
 class ResultView(_Answer):
