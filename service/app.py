@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -151,7 +150,6 @@ class _App(FastAPI):
 
 def local_executor(found: catalog.Catalog, settings: Settings, observe: Observer = nobody) -> LocalExecutor:
     """Return an executor that runs jobs on this machine, not started."""
-    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)  # a child cannot have more than its parent may
     return LocalExecutor(
         LocalLimits(
             startup_timeout_s=settings.startup_timeout_s,
@@ -159,7 +157,7 @@ def local_executor(found: catalog.Catalog, settings: Settings, observe: Observer
             kill_timeout_s=settings.kill_timeout_s,
             memory_bytes=settings.child_memory_bytes,
             threads=settings.max_threads,
-            open_files=min(settings.child_open_files, most_files),
+            open_files=settings.child_open_files,
             file_bytes=settings.child_file_bytes,
             processes=settings.child_processes,
             isolate=settings.child_isolation,

@@ -79,14 +79,14 @@ class Unwritten:
             with self._lock:
                 ends, self._ends = self._ends, []
             left = [end for end in ends if not self._write(end)]
+            if last:
+                _give_up(left)
+                left = []
             with self._lock:
-                self._ends += [] if last else left
+                self._ends += left
                 if not self._ends:
                     self._thread = None
-                    break
-        for end in left if last else ():
-            _log.error("the end of a job was not written: it will be run again", extra={"job": end.job.id})
-            end.written.set_exception(errors.ShuttingDown())
+                    return
 
     def _write(self, end: _End) -> bool:
         """Bring a job from wherever the store has it to its end; return whether that is settled."""
@@ -110,3 +110,9 @@ class Unwritten:
             self._store.move(known.status, running, lazily=True)
         self._store.move(before, job, log).result()
         return job
+
+
+def _give_up(ends: list[_End]) -> None:
+    for end in ends:
+        _log.error("the end of a job was not written: it will be run again", extra={"job": end.job.id})
+        end.written.set_exception(errors.ShuttingDown())

@@ -32,6 +32,7 @@ __all__ = [
     "limits_told",
     "prepare",
     "which_limit",
+    "within",
 ]
 
 FAULTS = 4  # descriptor, in the fork server and in every child: where CPython's fault handler writes
@@ -59,9 +60,14 @@ def prepare(limits: Dict[str, int]) -> None:
     _unbuffer_c_streams()
 
 
-def _limit(which: int, wished: int) -> None:
+def within(which: int, wished: int) -> int:
+    """Return what a limit can be set to: no process may have more than its parent may."""
     hard = resource.getrlimit(which)[1]
-    value = wished if hard == resource.RLIM_INFINITY else min(wished, hard)
+    return wished if hard == resource.RLIM_INFINITY else min(wished, hard)
+
+
+def _limit(which: int, wished: int) -> None:
+    value = within(which, wished)
     resource.setrlimit(which, (value, value))
 
 
@@ -138,7 +144,7 @@ def enter(walls: Walls, doors: Doors, open_files: int, timeout_s: float) -> int:
     os.dup2(doors.link, _LINK, inheritable=False)
     os.dup2(doors.faults, FAULTS, inheritable=False)
     os.closerange(FAULTS + 1, doors.highest + 1)
-    _limit(resource.RLIMIT_NOFILE, open_files)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
     _limit(resource.RLIMIT_CPU, int(timeout_s * (os.cpu_count() or 1)) + _CPU_SPARE_S)
     return _LINK
 

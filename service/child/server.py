@@ -28,6 +28,7 @@ import faulthandler
 import fcntl
 import gc
 import os
+import resource
 import select
 import signal
 import socket
@@ -269,16 +270,16 @@ class _Server:
         left = self._left_behind()
         for pid in left:
             _kill_group(pid)
-        if left and time.monotonic() < self._ended[-1].report_by:
-            return
-        for ended in self._ended:
+        now = time.monotonic()
+        due = [ended for ended in self._ended if not left or now >= ended.report_by]
+        self._ended = self._ended[len(due) :]  # they are in the order of their times
+        for ended in due:
             _report(ended.status, ended.frame)
             os.close(ended.status)
             try:
                 os.rmdir(ended.folder)
             except OSError:  # it is not empty, or not there any more
                 _remove_tree(ended.folder)
-        self._ended.clear()
 
     def _left_behind(self) -> List[int]:
         return [pid for pid in self._walls.adopted() if pid not in self._children]
@@ -292,7 +293,9 @@ def serve(control_descriptor: int, limits: Dict[str, int]) -> None:
         limits: names of `resource.RLIMIT_*` and their values for every child, and whether to `isolate` them.
     """
     control = socket.socket(fileno=_move_away(control_descriptor))
-    open_files = limits.pop("RLIMIT_NOFILE")  # not for this process: it holds two descriptors for each child
+    open_files = cage.within(
+        resource.RLIMIT_NOFILE, limits.pop("RLIMIT_NOFILE")
+    )  # not for this process: it holds two descriptors for each child
     walls = Walls(bool(limits.pop("isolate")))
     cage.prepare(limits)
     faulthandler.enable(cage.FAULTS)
