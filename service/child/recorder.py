@@ -55,7 +55,7 @@ class ThreadLog:
         self.name = name
         self.main = main
         self.number: Optional[int] = None  # unique in its job, 0 for the main thread; guarded by Recorder._draining
-        self.dropped = 0  # lines that the thread itself threw away
+        self.dropped = 0  # line ends that the thread itself threw away
         self.left_out = 0  # other facts that it threw away
         self.lock_acquires = 0  # of traced locks, as the next two
         self.lock_waits = 0
@@ -204,6 +204,8 @@ class Recorder:
             self._read_native(lines)
             if last:
                 for log in [*self._logs, self._native_log]:
+                    if log.dropped:  # the thread has thrown away the end of this line, and counted it
+                        log.line = ""
                     self._end_line(log, lines)
         frames: List[wire.Frame] = []
         if events:

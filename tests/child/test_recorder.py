@@ -150,6 +150,28 @@ def test_the_kept_output_has_no_holes() -> None:
     assert 3 == recorder.dropped  # lines that ended; "f" never did
 
 
+def test_a_line_whose_end_comes_too_late_is_counted_once() -> None:
+    """`print` writes a text and its end apart: where the room is used up between the two, that is one line."""
+    recorder = Recorder(4)
+    recorder.write("a\ntoo long\n")
+    on_thread(recorder, lambda: print("b", file=_Late(recorder)), "other")
+    assert [] == texts(recorder, last=True)
+    assert 2 == recorder.dropped
+
+
+class _Late(Stream):
+    """A stream that is drained between a line and its end."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__(recorder, 1)
+
+    def write(self, text: str) -> int:
+        """Write, and let the shipper come by just then."""
+        written = super().write(text)
+        assert self._recorder.drain() or text == "\n"
+        return written
+
+
 def test_no_room_at_all() -> None:
     """With room for nothing, everything is counted and nothing kept."""
     recorder = Recorder(0)
