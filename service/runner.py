@@ -58,6 +58,8 @@ class RunnerLimits:
         max_queued: jobs that wait, over both lanes.
         kept: how much is kept of what one job tells.
         retry_after_s: what a refused client is told.
+        pauses_s: before the second and the third attempt at a job that could not be run: what was short, processes or
+            descriptors, may be there again.
     """
 
     cpu_slots: int
@@ -65,6 +67,7 @@ class RunnerLimits:
     max_queued: int
     kept: Kept
     retry_after_s: int
+    pauses_s: tuple[float, float] = (0.2, 2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ class _Entry:
     job: Job  # guarded by Runner._lock
     settled: Future[Job]  # guarded by Runner._lock
     feed: Feed
-    since_s: float  # by a clock that nobody sets
+    since_s: float  # when it was accepted, by a clock that nobody sets
     cancel: Cancel = field(default_factory=Cancel)
     put_back: bool = False  # guarded by Runner._lock
     taken_up: bool = False  # whether an earlier service accepted it
@@ -176,7 +179,8 @@ class Runner:
             self._store.move(JobState.RUNNING, job, feed.log())
         else:
             feed.tell([story.returned(job, self._clock(), "The service was started again.")])
-        entry = _Entry(job, _promise(), feed, self._ticks(), taken_up=True)
+        age_s = max(0.0, (self._clock() - job.created_at).total_seconds())
+        entry = _Entry(job, _promise(), feed, self._ticks() - age_s, taken_up=True)
         with self._lock:
             self._entries[job.id] = entry
             self._queued[job.lane] += 1
@@ -291,6 +295,8 @@ class Runner:
             return _failed("InterpreterNotFound", str(exc))
         except errors.ExecutorError:
             _log.exception("job could not be run", extra={"job": job.id, "attempt": job.attempt})
+            if job.attempt < MAX_ATTEMPTS:
+                entry.cancel.wait(self._limits.pauses_s[job.attempt - 1])
             return None
         except errors.CatalogError as exc:
             return _failed("ScenarioNotFound", str(exc))
@@ -411,11 +417,11 @@ class Runner:
 
     def oldest_s(self) -> dict[Lane, float]:
         """Return for how many seconds the oldest job of each lane that waits has been accepted; 0 where none waits."""
-        now, ages = self._clock(), dict.fromkeys(self._slots, 0.0)
+        now, ages = self._ticks(), dict.fromkeys(self._slots, 0.0)
         with self._lock:
-            waiting = [entry.job for entry in self._entries.values() if entry.job.status is JobState.QUEUED]
-        for job in waiting:
-            ages[job.lane] = max(ages[job.lane], (now - job.created_at).total_seconds())
+            for entry in self._entries.values():
+                if entry.job.status is JobState.QUEUED:
+                    ages[entry.job.lane] = max(ages[entry.job.lane], now - entry.since_s)
         return ages
 
     def close(self, grace_s: float) -> None:

@@ -159,6 +159,12 @@ class Cancel:
         """Whether anybody asked."""
         return self._wished
 
+    def wait(self, timeout_s: float) -> None:
+        """Return when somebody asks, or after so many seconds."""
+        woken = threading.Event()
+        with self.waking(woken.set):
+            woken.wait(timeout_s)
+
     @contextmanager
     def waking(self, wake: Callable[[], object]) -> Iterator[None]:
         """Call `wake` as soon as somebody asks, at once if somebody already has; never after the block."""

@@ -39,7 +39,9 @@ from service.stores.sql import SqlStore
 from tests.stores.helpers import RESULT_S, T0, ended_job, make_job, make_report, open_store, running_job, writer_busy
 from tests.support import wait_until
 
-_LIMITS = RunnerLimits(cpu_slots=1, wait_slots=20, max_queued=100, kept=Kept(10_000, 1_000), retry_after_s=7)
+_LIMITS = RunnerLimits(
+    cpu_slots=1, wait_slots=20, max_queued=100, kept=Kept(10_000, 1_000), retry_after_s=7, pauses_s=(0.0, 0.0)
+)
 
 _SAME = Idempotency("key", "fingerprint")
 
@@ -162,7 +164,7 @@ def start() -> Iterator[Start]:
     """Start a runner; it is closed, and its store let go, when the test ends."""
     runners: list[tuple[Runner, JobStore]] = []
 
-    def start_runner(store: JobStore | None = None, executor: ScriptedExecutor | None = None, **limits: int) -> Runner:
+    def start_runner(store: JobStore | None = None, executor: ScriptedExecutor | None = None, **limits: Any) -> Runner:
         store = MemoryStore() if store is None else store
         runner = Runner(store, executor or ScriptedExecutor(), _catalog(), replace(_LIMITS, **limits))
         runners.append((runner, store))
@@ -699,6 +701,22 @@ def test_a_job_that_cannot_be_run_in_three_attempts_is_lost(start: Start, store:
     assert store.get(settled.id) == settled
     message = "It could not be run in 3 attempts; the service's log says why."
     assert {"type": "AttemptsUsedUp", "message": message, "traceback": None} == settled.error
+
+
+def test_an_attempt_waits_for_what_was_short_unless_the_job_is_cancelled(start: Start) -> None:
+    """The second attempt comes after a pause, the third after another; a cancel ends the pause."""
+
+    def answer(_: Order, cancel: Cancel) -> Report:
+        if cancel.wished:
+            return make_report(JobState.CANCELLED)
+        raise ForkFailed("No more processes.")
+
+    executor = CallExecutor(answer)
+    runner = start(None, executor, pauses_s=(0.01, 3_600.0))
+    ticket = runner.submit(make_job())
+    wait_until(lambda: len(executor.orders) == 2)
+    _settled(runner.cancel(ticket.accepted.result(RESULT_S).job.id))
+    assert (JobState.CANCELLED, 3) == (_settled(ticket.settled).status, len(executor.orders))
 
 
 def test_a_job_whose_scenario_is_gone_is_lost(start: Start) -> None:
