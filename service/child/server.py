@@ -47,7 +47,7 @@ _CONTROL_BYTES = 262_144  # one read of the control socket; preloads are tens of
 _MAX_DESCRIPTORS = 8  # how many descriptors one read may carry; a fork carries two
 
 _DUMP_SIGNAL = signal.SIGRTMAX - 1  # tells the fault handler to write where every thread is; nobody else uses it
-_DUMP_S = 0.02  # for that: 2 ms beside 64 computing threads; who is deaf to signals does not get more
+_DUMP_S = 0.2  # at most for that: 2 ms beside 64 computing threads, far more where it waits for a core
 _MAX_DUMP_BYTES = 24_576  # twice as long in JSON at most, and with what else is said of an end still one write
 _NOT_PLAIN = bytes({*range(256)} - {*range(32, 127), 10})  # the fault handler escapes what is not ASCII
 _GONE_S = 2.0  # for what a child has left behind to be gone, which takes a millisecond, before its end is reported

@@ -11,6 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from service.jobs import FINAL
 from tests.support import CI, wait_until
 from tests.system.server import Server
 
-KILLS = 200 if CI else 20  # six minutes, and half of one
-CLIENTS = 2
+KILLS = 200 if CI else 20
+SERVERS = 4  # that are killed side by side, each with a database of its own: a start takes a second
+CLIENTS = 2  # of each
 BETWEEN_S = 0.01  # two requests of one client: so that what is accepted can also be run
 
 
@@ -91,9 +93,17 @@ def test_no_accepted_job_is_lost_by_kills(tmp_path: Path) -> None:
 
     No process outlives its server.
     """
-    load, moments = Load(), random.Random(20_240_229)
-    with Server(tmp_path) as server:
-        for _ in range(KILLS):
+    with ThreadPoolExecutor(SERVERS) as pool:
+        for tried in [pool.submit(kill_often, tmp_path / str(seed), seed) for seed in range(SERVERS)]:
+            tried.result()
+
+
+def kill_often(folder: Path, seed: int) -> None:
+    """Kill one server again and again, and look what became of what it had accepted."""
+    folder.mkdir()
+    load, moments = Load(), random.Random(seed)
+    with Server(folder) as server:
+        for _ in range(KILLS // SERVERS):
             server.start()
 
             def killed() -> None:
@@ -102,13 +112,13 @@ def test_no_accepted_job_is_lost_by_kills(tmp_path: Path) -> None:
 
             load.press(server, killed)
             wait_until(lambda: not server.processes(), 15.0)
-            wait_until(lambda: not list((tmp_path / "tmp").iterdir()))  # the fork server clears up after its children
+            wait_until(lambda: not list((folder / "tmp").iterdir()))  # the fork server clears up after its children
         server.start()
         for key in list(load.unanswered):
             response = server.ask("POST", "/v1/jobs", json=_body(key), headers={"Idempotency-Key": key})
             assert response.status_code in {200, 202}, response.text
             load.promised[key] = response.json()["id"]
-        assert len(load.promised) > KILLS
+        assert len(load.promised) > KILLS // SERVERS
         ended = {key: server.job(job_id, wait_s=60) for key, job_id in load.promised.items()}
         listed = _all_jobs(server)
         with server.client() as client:
