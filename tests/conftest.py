@@ -33,6 +33,14 @@ LIMITS = LocalLimits(
 )
 
 
+_LONGEST = ("test_durability", "test_soak")  # the tests of these files take minutes, nearly all of them in one
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no worker is left alone with it at the end."""
+    items.sort(key=lambda item: (item.path.stem not in _LONGEST, item.path.parent.name != "system"))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that asks for `every_python` once on each interpreter found."""
     if "every_python" in metafunc.fixturenames:
