@@ -32,8 +32,9 @@ Refusal = Literal["unknown-host", "unclear-host", "cross-site", "not-http", "lon
 
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{0,5})?")
 _OURS = ("same-origin", "none")  # `none`: typed into the address bar, or a bookmark
-_STARTS_JOBS = ("/v1/try/", "/v1/atomicity")
 _SAFE = ("GET", "HEAD")
+
+STARTS_JOBS = ("/v1/try/", "/v1/atomicity")  # how the addresses begin at which a GET starts jobs
 
 
 class Border:
@@ -94,7 +95,7 @@ class Border:
 
 def _is_harmless(scope: Scope, headers: Headers) -> bool:
     """Whether it follows a link to what starts nothing, or shows a picture in another page (a README, a lecture)."""
-    if scope["method"] not in _SAFE or scope["path"].startswith(_STARTS_JOBS):
+    if scope["method"] not in _SAFE or scope["path"].startswith(STARTS_JOBS):
         return False
     followed = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
     shown = headers.get("sec-fetch-dest") == "image" and scope["path"].endswith(".svg")

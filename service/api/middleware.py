@@ -1,5 +1,8 @@
 """What happens around every request: an id, a log line, and headers that every answer has; an endpoint may set its own.
 
+Every address that can be asked by GET can be asked by HEAD, which is answered alike but for the body, as RFC 9110 wants
+it; only those that start jobs cannot, because nobody means that by HEAD.
+
 Who uses it: `app`, as the outermost layer. Pure ASGI, because it is on the path of every request.
 """
 
@@ -19,6 +22,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import logs
+from service.api.border import STARTS_JOBS
 
 __all__ = ["Answer", "RequestContext", "Traffic", "secure"]
 
@@ -92,24 +96,30 @@ class RequestContext:
         request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
         token = logs.request_id.set(request_id)
         begun = time.perf_counter()
+        method = scope["method"]
+        if method == "HEAD" and not scope["path"].startswith(STARTS_JOBS):
+            scope = {**scope, "method": "GET"}  # the server knows it as HEAD, and leaves bodies out
         answer: Answer | None = None
-        replaced = False
+        done = False
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal answer, replaced
-            if replaced:
+            nonlocal answer, done
+            if done:
                 return
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 if status == 413 and headers.get("content-type", "").startswith("text/plain"):
                     await self._too_large(Request(scope))(scope, receive, send_with_headers)
-                    replaced = True
+                    done = True
                     return
                 headers["X-Request-ID"] = request_id
                 secure(headers)
-                answer = _answer(scope, status, begun, "content-length" not in headers)
+                answer = _answer(method, scope, status, begun, "content-length" not in headers)
                 self._traffic.begins(answer)
+            elif method == "HEAD":
+                done = True  # however much would follow: a stream ends here
+                message = {"type": "http.response.body", "body": b""}
             await send(message)
 
         try:
@@ -117,16 +127,16 @@ class RequestContext:
         finally:
             took_s = round(time.perf_counter() - begun, 6)
             if answer is None:
-                answer = _answer(scope, None, begun, streams=False)
+                answer = _answer(method, scope, None, begun, streams=False)
                 self._traffic.begins(answer)
             self._traffic.ends(answer)
-            _log.info("%s %s", scope["method"], scope["path"], extra={"status": answer.status or 0, "took_s": took_s})
+            _log.info("%s %s", method, scope["path"], extra={"status": answer.status or 0, "took_s": took_s})
             logs.request_id.reset(token)
 
 
-def _answer(scope: Scope, status: int | None, begun: float, streams: bool) -> Answer:
+def _answer(method: str, scope: Scope, status: int | None, begun: float, streams: bool) -> Answer:
     route = getattr(scope.get("route"), "path_format", None)  # the router has put it there
-    return Answer(scope["method"], route, status, time.perf_counter() - begun, streams)
+    return Answer(method, route, status, time.perf_counter() - begun, streams)
 
 
 def secure(headers: MutableHeaders) -> None:

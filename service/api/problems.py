@@ -22,7 +22,7 @@ from starlette.responses import Response
 from service import errors, logs
 from service.api import suggest
 from service.api.bodies import MOST_TOLD
-from service.api.border import Refusal
+from service.api.border import STARTS_JOBS, Refusal
 from service.api.requests import RequestUnion
 
 __all__ = ["AT_BORDER", "BY_STATUS", "KINDS", "Kind", "ProblemResponse", "install", "refused", "too_large"]
@@ -249,7 +249,8 @@ def _methods(app: FastAPI, path: str) -> set[str]:
     for template, operations in app.openapi()["paths"].items():
         if re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", template), path):
             found.update(method.upper() for method in operations)
-    return found or {"GET"}  # a page
+    found = found or {"GET"}  # a page
+    return found | {"HEAD"} if "GET" in found and not path.startswith(STARTS_JOBS) else found
 
 
 def _problem(

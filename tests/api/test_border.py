@@ -107,6 +107,33 @@ class TestSites:
         assert "access-control-allow-origin" not in client.get("/v1/jobs").headers
 
 
+class TestHead:
+    @pytest.mark.parametrize(
+        "path", ["/", "/docs", "/healthz", "/v1/scenarios", "/v1/jobs", "/assets/icon.svg", "/nothing"]
+    )
+    def test_it_is_answered_like_get_without_a_body(self, client: Client, path: str) -> None:
+        """The same status and headers, the length of what GET would have sent included."""
+        got, head = client.get(path), client.request("HEAD", path)
+        assert got.status_code == head.status_code
+        own = {"x-request-id", "date"}
+        assert {each: got.headers[each] for each in set(got.headers) - own} == {
+            each: head.headers[each] for each in set(head.headers) - own
+        }
+        assert b"" == head.content
+
+    def test_it_starts_no_job(self, client: Client) -> None:
+        """Where a GET would, HEAD is no method."""
+        response = client.request("HEAD", "/v1/try/counter")
+        assert (405, "GET") == (response.status_code, response.headers["allow"])
+        assert [] == client.get("/v1/jobs").json()["jobs"]
+
+    def test_a_condition_holds_for_it(self, client: Client) -> None:
+        """`If-None-Match` is answered by 304, as for GET."""
+        path = f"/v1/jobs/{client.run({'scenario': 'counter'})['id']}"
+        tag = client.request("HEAD", path).headers["etag"]
+        assert 304 == client.request("HEAD", path, headers={"If-None-Match": tag}).status_code
+
+
 class TestHeaders:
     @pytest.mark.parametrize("path", ["/docs", "/v1/jobs", "/nothing", "/assets/icon.svg"])
     def test_no_answer_can_be_framed_or_sniffed(self, client: Client, path: str) -> None:
@@ -129,7 +156,9 @@ class TestHeaders:
         ("method", "path", "status"),
         [
             ("GET", "/healthz", 200),
-            ("HEAD", "/healthz", 405),
+            ("HEAD", "/healthz", 200),
+            ("HEAD", "/nothing", 404),
+            ("HEAD", "/v1/try/counter", 405),
             ("TRACE", "/healthz", 405),
             ("GET", "/", 200),
             ("GET", "/docs/", 307),

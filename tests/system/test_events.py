@@ -139,6 +139,26 @@ def test_resuming_anywhere(server: Server) -> None:
     assert whole == pages
 
 
+@pytest.mark.parametrize("what", ["events", "output"])
+def test_head_of_a_stream_does_not_wait_for_its_end(server: Server, what: str) -> None:
+    """The headers of a stream can be had while its job runs, and the connection goes on."""
+    server.start()
+    job_id = server.submit(SLOW)
+    with server.client(timeout_s=20.0) as client:
+        for _ in range(2):
+            head = client.head(f"/v1/jobs/{job_id}/{what}", headers=STREAM if what == "events" else {})
+            assert (200, b"") == (head.status_code, head.content)
+            assert ("text/event-stream" if what == "events" else "text/plain") in head.headers["content-type"]
+        wait_until(lambda: not watchers(client))
+    server.ask("POST", f"/v1/jobs/{job_id}/cancel")
+
+
+def watchers(client: httpx.Client) -> list[str]:
+    """What `/metrics` says of those who watch now."""
+    lines = client.get("/metrics").text.splitlines()
+    return [line for line in lines if line.startswith("threadlab_watchers{") and not line.endswith(" 0.0")]
+
+
 def test_what_is_no_event(server: Server) -> None:
     """An id that is none is a 422 that says so; a job that is none is a 404."""
     server.start()
