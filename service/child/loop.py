@@ -32,7 +32,7 @@ import traceback
 from types import ModuleType
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from service.child import autopsy, cage, pools, wire
+from service.child import autopsy, cage, calls, pools, wire
 from service.child.lab import Cancelled, Lab
 from service.child.locks import Knots
 from service.child.recorder import Recorder, Stream
@@ -75,7 +75,8 @@ class _Link:
         self._frames = wire.FrameBuffer()
 
     def send(self, data: bytes) -> None:
-        """Send encoded frames; blocks while the service does not read."""
+        """Send encoded frames; blocks while the service does not read, and only then gives up the GIL."""
+        data = data[calls.send(self.descriptor, data) :]
         while data:
             data = data[os.write(self.descriptor, data) :]
 

@@ -18,7 +18,7 @@ import threading
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
-from service.child import wire
+from service.child import calls, wire
 
 __all__ = ["Recorder", "Stream", "ThreadLog"]
 
@@ -31,7 +31,7 @@ _MAX_PENDING = 50_000  # facts of one thread that wait for a drain: more than th
 _MAX_NOTE = 500  # characters, chosen: a sentence, not a document
 
 _RUSAGE_THREAD: Optional[int] = getattr(resource, "RUSAGE_THREAD", None)  # Linux only
-_SCHEDSTAT = "/proc/thread-self/schedstat"  # Linux: ns on a core, ns runnable without one, times on a core
+_SCHEDSTAT = b"/proc/thread-self/schedstat"  # Linux: ns on a core, ns runnable without one, times on a core
 
 
 class ThreadLog:
@@ -124,10 +124,9 @@ class Recorder:
             "ident": _thread.get_ident(),
             "usage": _usage(),
             "locks": [log.lock_acquires, log.lock_waits, log.lock_wait_ns] if self.trace == "locks" else None,
+            "core_wait_ns": _core_wait_ns(),
         }
-        at_ns = time.perf_counter_ns()
-        facts["core_wait_ns"] = _core_wait_ns()  # last: it may give up the GIL
-        log.facts.append((at_ns, "end", facts))
+        log.facts.append((time.perf_counter_ns(), "end", facts))
 
     def log(self) -> ThreadLog:
         """Return the calling thread's log; a thread that did not come from the lab gets one now."""
@@ -332,13 +331,10 @@ def _core_wait_ns() -> Optional[int]:
 
     Source: Linux, Documentation/scheduler/sched-stats.rst.
     """
+    told = calls.read_file(_SCHEDSTAT, 100)
     try:
-        descriptor = os.open(_SCHEDSTAT, os.O_RDONLY)
-        try:
-            return int(os.read(descriptor, 100).split()[1])
-        finally:
-            os.close(descriptor)
-    except (OSError, ValueError, IndexError):
+        return None if told is None else int(told.split()[1])
+    except (ValueError, IndexError):
         return None
 
 
