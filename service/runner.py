@@ -270,6 +270,8 @@ class Runner:
         with self._lock:
             self._running[job.lane] -= 1
             stopped = entry.put_back and (report is None or report.status is JobState.CANCELLED)
+        if report is None and entry.cancel.wished:  # nothing of it runs: what was wished for is so
+            report = Report(JobState.CANCELLED, None, None, None, None)
         if stopped or (report is None and job.attempt < MAX_ATTEMPTS):
             self._put_back(entry)
         else:

@@ -583,21 +583,20 @@ def test_a_job_can_be_cancelled_before_it_is_on_disk(start: Start, held: threadi
     assert job.id not in [order.job_id for order in executor.orders]
 
 
-def test_a_wish_outlives_an_attempt_that_failed(start: Start, held: threading.Event) -> None:
-    """A job that is cancelled while its attempt breaks is not run to its end by the next attempt."""
-    attempts = iter([True, False])
+def test_a_job_that_is_cancelled_while_its_attempt_breaks_is_not_tried_again(
+    start: Start, held: threading.Event
+) -> None:
+    """Nothing of it runs any more, so it is cancelled."""
 
     def script(_: Order) -> Sequence[Frame]:
-        if next(attempts):
-            raise ForkServerDied("It ended.")
-        return success()
+        raise ForkServerDied("It ended.")
 
     runner = start(executor=ScriptedExecutor(script, held))
     job = make_job()
     runner.submit(job)
     _wait_for_counts(runner, wait=(0, 1))
     cancelled = _settled(runner.cancel(job.id))
-    assert (JobState.CANCELLED, 2) == (cancelled.status, cancelled.attempt)
+    assert (JobState.CANCELLED, 1, None) == (cancelled.status, cancelled.attempt, cancelled.error)
 
 
 # Idempotency.
@@ -704,11 +703,9 @@ def test_a_job_that_cannot_be_run_in_three_attempts_is_lost(start: Start, store:
 
 
 def test_an_attempt_waits_for_what_was_short_unless_the_job_is_cancelled(start: Start) -> None:
-    """The second attempt comes after a pause, the third after another; a cancel ends the pause."""
+    """The second attempt comes after a pause, the third after another; a cancel ends the pause, and the job."""
 
-    def answer(_: Order, cancel: Cancel) -> Report:
-        if cancel.wished:
-            return make_report(JobState.CANCELLED)
+    def answer(*_: object) -> Report:
         raise ForkFailed("No more processes.")
 
     executor = CallExecutor(answer)
@@ -716,7 +713,7 @@ def test_an_attempt_waits_for_what_was_short_unless_the_job_is_cancelled(start: 
     ticket = runner.submit(make_job())
     wait_until(lambda: len(executor.orders) == 2)
     _settled(runner.cancel(ticket.accepted.result(RESULT_S).job.id))
-    assert (JobState.CANCELLED, 3) == (_settled(ticket.settled).status, len(executor.orders))
+    assert (JobState.CANCELLED, 2) == (_settled(ticket.settled).status, len(executor.orders))
 
 
 def test_a_job_whose_scenario_is_gone_is_lost(start: Start) -> None:
