@@ -1,0 +1,73 @@
+"""What can be run."""
+
+from typing import Any
+
+from service.api.schemas.base import Answer
+from service.experiments import Better
+from service.jobs import Grade
+
+__all__ = ["MeasureView", "ScenarioList", "ScenarioView"]
+
+
+class ExampleView(Answer):
+    """A request that can be posted as it stands."""
+
+    caption: str
+    body: dict[str, Any]
+
+
+class OutcomeView(Answer):
+    """What a scenario can end with."""
+
+    outcome: str
+    grade: Grade
+    meaning: str
+
+
+class ScenarioItem(Answer):
+    """A scenario in a list."""
+
+    name: str
+    title: str
+    summary: str
+    origin: str
+    """`built-in`, or the distribution that brought it."""
+
+
+class UnavailableView(Answer):
+    """A scenario that breaks a rule and cannot be run."""
+
+    name: str
+    origin: str
+    reason: str
+
+
+class ScenarioList(Answer):
+    """What can be run, and what cannot."""
+
+    scenarios: list[ScenarioItem]
+    unavailable: list[UnavailableView]
+
+
+class MeasureView(Answer):
+    """What is compared. The end of the name is its unit: `_s` seconds, `_bytes`, `_per_s` per second, else a number."""
+
+    name: str
+    better: Better
+    """Which way is better."""
+
+
+class ScenarioView(ScenarioItem):
+    """All about one scenario."""
+
+    text: str
+    """Its docstring: why it happens, what was observed, sources."""
+    digest: str
+    """SHA-256 of its source."""
+    parameters: dict[str, Any]
+    """JSON Schema of the request."""
+    examples: list[ExampleView]
+    outcomes: list[OutcomeView]
+    """For the default parameters."""
+    measures: list[MeasureView]
+    """What an experiment can compare; the first is compared when it does not say."""
