@@ -13,13 +13,12 @@ the plan: after a kill, a run that was under way is found again and not made twi
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -29,6 +28,7 @@ from service.catalog import Catalog
 from service.experiments import Cell, Run
 from service.experiments.experiment import Experiment, ExperimentState, run_of
 from service.jobs import Failure, Job, JobState
+from service.promises import promise, refuse, tell
 from service.runner import Runner
 from service.stores.base import AddedExperiment, ExperimentStore, Idempotency
 
@@ -46,7 +46,7 @@ class _Entry:
     """An experiment that is not finished, and who waits for it."""
 
     experiment: Experiment  # guarded by Experimenter._news
-    settled: Future[Experiment] = field(default_factory=Future)
+    settled: Future[Experiment] = field(default_factory=promise)
     cancelled: bool = False  # guarded by Experimenter._news
     job_id: str | None = None  # the run that is going on; guarded by Experimenter._news
 
@@ -113,8 +113,7 @@ class Experimenter:
             if len(self._queue) + self._arriving >= self._max_queued:
                 raise errors.QueueFull(self._max_queued, int(_TRY_AGAIN_S), "experiments")
             self._arriving += 1
-        accepted: Future[AddedExperiment] = Future()
-        accepted.set_running_or_notify_cancel()  # who gives up waiting does not take the experiment back
+        accepted: Future[AddedExperiment] = promise()
         written = self._store.add_experiment(experiment, idempotency)
         written.add_done_callback(lambda added: self._accepted(added, accepted))
         return accepted
@@ -125,14 +124,13 @@ class Experimenter:
         with self._news:
             self._arriving -= 1
         if refusal is not None:
-            accepted.set_exception(refusal)
+            refuse(accepted, refusal)
             return
         if not added.result().replayed:
             self._enqueue(_Entry(added.result().experiment))
-        accepted.set_result(added.result())
+        tell(accepted, added.result())
 
     def _enqueue(self, entry: _Entry) -> None:
-        entry.settled.set_running_or_notify_cancel()  # no waiter can cancel it: others wait, too
         with self._news:
             if self._closing:  # it waits in the store for the next start
                 return
@@ -189,8 +187,7 @@ class Experimenter:
         with self._news:
             left = list(self._entries.values())
         for entry in left:
-            with contextlib.suppress(InvalidStateError):  # it has just been told of its end
-                entry.settled.set_exception(errors.ShuttingDown())
+            refuse(entry.settled, errors.ShuttingDown())
 
     def _work(self) -> None:
         """Carry experiments until the end. Runs on the thread `experimenter`."""
@@ -341,12 +338,10 @@ class Experimenter:
                 del self._entries[entry.experiment.id]
         if refusal is not None:
             _log.error("the end of an experiment could not be written", extra={**facts, "reason": str(refusal)})
-            with contextlib.suppress(InvalidStateError):  # as the next: a shutdown has told them already
-                entry.settled.set_exception(refusal)
+            refuse(entry.settled, refusal)
         else:
             _log.info("experiment ended", extra=facts)
-            with contextlib.suppress(InvalidStateError):
-                entry.settled.set_result(entry.experiment)
+            tell(entry.settled, entry.experiment)
 
 
 def _failure(exc: Exception) -> Failure:

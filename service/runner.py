@@ -22,7 +22,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -35,6 +35,7 @@ from service.executors.base import Cancel, JobExecutor, Kept, Order
 from service.hub import Feed
 from service.jobs import MAX_ATTEMPTS, Failure, Job, JobState, Lane, Report
 from service.observer import JobAccepted, JobEnded, JobPutBack, JobRefused, JobTakenUp, Observer, nobody
+from service.promises import pass_on, promise, refuse, tell
 from service.stores.base import Added, Idempotency, JobStore
 from service.unwritten import Unwritten
 
@@ -180,7 +181,7 @@ class Runner:
         else:
             feed.tell([story.returned(job, self._clock(), "The service was started again.")])
         age_s = max(0.0, (self._clock() - job.created_at).total_seconds())
-        entry = _Entry(job, _promise(), feed, self._ticks() - age_s, taken_up=True)
+        entry = _Entry(job, promise(), feed, self._ticks() - age_s, taken_up=True)
         with self._lock:
             self._entries[job.id] = entry
             self._queued[job.lane] += 1
@@ -201,7 +202,7 @@ class Runner:
             QueueFull: as many jobs wait as may.
             ShuttingDown: the service is ending.
         """
-        settled = _promise()  # by its own name: an end that cannot be written leaves the entry with another
+        settled: Future[Job] = promise()  # by its own name: an end that cannot be written leaves the entry with another
         entry = _Entry(job, settled, Feed(self._store.life), self._ticks())
         with self._lock:
             if self._closing:
@@ -225,7 +226,7 @@ class Runner:
         if refusal is not None:
             self._forget(entry)
             entry.cancel.wish()
-            _refuse(entry.settled, refusal)
+            refuse(entry.settled, refusal)
         elif accepted.result().replayed:
             self._forget(entry)
             self._follow(entry, accepted.result().job)
@@ -246,9 +247,9 @@ class Runner:
         """Tell the waiters of a repeated request what becomes of the first."""
         other = self.watch(first.id)
         if other is None:
-            _tell(entry.settled, first if first.finished else self._store.get(first.id))
+            tell(entry.settled, first if first.finished else self._store.get(first.id))
         else:
-            other.add_done_callback(lambda done: _copy(done, entry.settled))
+            other.add_done_callback(lambda done: pass_on(done, entry.settled))
 
     def _schedule(self, entry: _Entry) -> None:
         with contextlib.suppress(RuntimeError):  # the pools are shut down: it waits in the store for the next start
@@ -326,7 +327,7 @@ class Runner:
         self._observe(JobPutBack(back, "stopped" if closing else "not_run"))
         if closing:
             entry.feed.close()
-            _refuse(entry.settled, errors.ShuttingDown())
+            refuse(entry.settled, errors.ShuttingDown())
         else:
             self._schedule(entry)
 
@@ -346,8 +347,8 @@ class Runner:
             return
         _log.error("the end of a job could not be written yet", extra={"job": entry.job.id, "reason": str(refusal)})
         with self._lock:
-            told, entry.settled = entry.settled, _promise()
-        _refuse(told, refusal)
+            told, entry.settled = entry.settled, promise()
+        refuse(told, refusal)
         self._unwritten.write(entry.job, entry.feed.log()).add_done_callback(lambda done: self._written(entry, done))
 
     def _written(self, entry: _Entry, done: Future[Job]) -> None:
@@ -359,7 +360,7 @@ class Runner:
         with self._lock:
             self._entries.pop(entry.job.id, None)
         entry.feed.close()
-        _refuse(entry.settled, refusal)
+        refuse(entry.settled, refusal)
 
     def _tell_end(self, entry: _Entry, job: Job) -> None:
         """Let go of a job. The feed ends last: who no longer finds it finds the job in the store."""
@@ -368,7 +369,7 @@ class Runner:
         self._observe(JobEnded(job))
         _log.info("job ended", extra=_summary(job))
         entry.feed.close(story.ended(job))
-        _tell(entry.settled, job)
+        tell(entry.settled, job)
 
     def watch(self, job_id: str) -> Future[Job] | None:
         """Return a future of the finished job, or None if it is not on its way here."""
@@ -438,7 +439,7 @@ class Runner:
             waiting = [entry for entry in self._entries.values() if entry.job.status is JobState.QUEUED]
         for entry in waiting:
             entry.feed.close()
-            _refuse(entry.settled, errors.ShuttingDown())
+            refuse(entry.settled, errors.ShuttingDown())
         wait_for([entry.settled for entry in running], grace_s)
         with self._lock:
             for entry in running:
@@ -450,33 +451,6 @@ class Runner:
             pool.shutdown(wait=True, cancel_futures=True)
         self._unwritten.close()
         self._executor.close()
-
-
-def _copy(done: Future[Job], to: Future[Job]) -> None:
-    refusal = done.exception()
-    if refusal is not None:
-        _refuse(to, refusal)
-    else:
-        _tell(to, done.result())
-
-
-def _promise() -> Future[Job]:
-    """A future that no waiter can cancel: others wait for it, too."""
-    promise: Future[Job] = Future()
-    promise.set_running_or_notify_cancel()
-    return promise
-
-
-def _tell(settled: Future[Job], job: Job) -> None:
-    """Tell waiters how a job ended, unless a shutdown has told them that it will not."""
-    with contextlib.suppress(InvalidStateError):
-        settled.set_result(job)
-
-
-def _refuse(settled: Future[Job], why: BaseException) -> None:
-    """Tell waiters that there is nothing to wait for, unless a shutdown has told them already."""
-    with contextlib.suppress(InvalidStateError):
-        settled.set_exception(why)
 
 
 def _failed(kind: str, message: str) -> Report:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from service import errors
 from service.events import EventLog
 from service.jobs import LEGAL_MOVES, Job, JobState
+from service.promises import promise
 from service.stores.base import JobStore
 
 __all__ = ["Unwritten"]
@@ -56,8 +57,7 @@ class Unwritten:
             JobNotFound, IllegalMove: the store has no such job any more, or its end cannot follow on what it has.
             ShuttingDown: the service ended first; its next start runs the job again.
         """
-        end = _End(job, log, Future())
-        end.written.set_running_or_notify_cancel()
+        end = _End(job, log, promise())
         with self._lock:
             self._ends.append(end)
             if self._thread is None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from service import catalog, errors
-from service.api.problems import AT_BORDER, BY_STATUS, KINDS, Kind
+from service.api.kinds import AT_BORDER, BY_STATUS, KINDS, Kind
 from service.app import create_app
 from service.executors.scripted import ScriptedExecutor
 from service.settings import Settings

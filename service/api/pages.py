@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, Response
 
 from service import web
 from service.api.assets import Assets
-from service.api.problems import AT_BORDER, BY_STATUS, KINDS, Kind
+from service.api.kinds import AT_BORDER, BY_STATUS, KINDS, Kind
 
 __all__ = ["ASSETS", "assets", "make_router"]
 

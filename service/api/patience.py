@@ -24,8 +24,9 @@ from starlette.datastructures import MutableHeaders
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.api.border import Refusal
+from service.api.kinds import AT_BORDER
 from service.api.middleware import secure
-from service.api.problems import AT_BORDER, ProblemResponse
+from service.api.problems import ProblemResponse
 
 __all__ = ["ConnectionLimits", "protocol"]
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from service import gil
-from service.child.wire import MOST_FRAMES, MOST_THREADS, PROTOCOL, BadFrame, Frame, text, whole
+from service.child.wire import MOST_THREADS, PROTOCOL, BadFrame, Frame, text, whole
 from service.events import ActiveThreads, Event, Gil, JobEvent, ThreadRow, Timeline, Trace, Tracing
+from service.executors import shapes
 from service.executors.base import Kept
 from service.executors.stacks import Stack
 from service.jobs import (
@@ -24,7 +25,6 @@ from service.jobs import (
     ProcessEnd,
     Report,
     Result,
-    StackFrame,
     ThreadAtEnd,
     Timings,
 )
@@ -32,7 +32,6 @@ from service.jobs import (
 __all__ = ["Ending", "Transcript"]
 
 _NS = 1e9
-_MAX_DEPTH = 64  # of the values of a result: far more than a reader can follow, far less than what JSON writers can
 _MOST_TOLD = 8  # threads of a cycle in a sentence; the answer holds them all
 
 # What may follow on each frame that moves the story on; `events`, `output` and one `autopsy` come in between.
@@ -46,13 +45,17 @@ _NEXT = {
     "deadlock": set[str](),  # an autopsy that says that nobody can run on
 }
 
-_GRADES = ("acceptable", "interesting", "forbidden")
-
 _STUCK = "It had not ended when its time was up, and had to be killed."
 _DEADLOCK = "Its threads waited for each other, none of them could ever go on, and it had to be killed."
 _LATE = "It had not ended when its time was up, and then stopped itself."
 _CANCELLED = "The job was cancelled before it ended; what it had recorded until then is here."
 _NOT_ENDED = "The job ended without an outcome; what it had recorded until then is here."
+
+_DEATHS = {
+    "SIGKILL": " Nobody here sent that signal: the system may have run out of memory, or the job ended itself.",
+    "SIGXCPU": " It had used up its limit of CPU time (RLIMIT_CPU).",
+    "SIGXFSZ": " It had met the limit of a file's size (RLIMIT_FSIZE).",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,7 @@ class Transcript:
     def _take_started(self, frame: Frame) -> None:
         before, stuck = whole(frame["active_threads"]), frame.get("stuck")
         if stuck is not None:
-            self._stuck = _grade(stuck["grade"]), text(stuck["meaning"])
+            self._stuck = shapes.grade(stuck["grade"]), text(stuck["meaning"])
         self._before = before
         self._news.append({"type": "started", "at_s": 0.0, "active_threads": before})
 
@@ -168,7 +171,7 @@ class Transcript:
             self._room -= len(text(line)) + 1
             if self._room < 0:
                 raise BadFrame("more output than its order allows")
-            said = OutputLine(at_s=whole(at_ns) / _NS, thread=_text_or_none(thread), line=line)
+            said = OutputLine(at_s=whole(at_ns) / _NS, thread=shapes.text_or_none(thread), line=line)
             self._news.append({"type": "output", "number": None if number is None else whole(number), **said})
             self._output.append(said)
 
@@ -177,11 +180,11 @@ class Transcript:
             raise BadFrame("a second autopsy")
         autopsy = Autopsy(
             by="child",
-            threads=[_thread(row) for row in _list(frame["threads"], MOST_THREADS)],
+            threads=[shapes.thread_at_end(row) for row in shapes.members(frame["threads"], MOST_THREADS)],
             threads_left_out=whole(frame["threads_left_out"]),
-            cycle=None if frame["cycle"] is None else _cycle(_list(frame["cycle"])),
+            cycle=None if frame["cycle"] is None else shapes.cycle(shapes.members(frame["cycle"])),
         )
-        if _flag(frame["deadlock"]) and not autopsy["cycle"]:
+        if shapes.flag(frame["deadlock"]) and not autopsy["cycle"]:
             raise BadFrame("a deadlock without a cycle")
         self._autopsy = autopsy
 
@@ -190,8 +193,8 @@ class Transcript:
             "active_threads": whole(frame["active_threads"]),
             "wall_s": whole(frame["wall_ns"]) / _NS,
             "cpu_s": whole(frame["cpu_ns"]) / _NS,
-            "switch_interval_s": _number(frame["switch_interval_s"]),
-            **_observed(frame),
+            "switch_interval_s": shapes.number(frame["switch_interval_s"]),
+            **shapes.observed(frame),
         }
 
     def _take_error(self, frame: Frame) -> None:
@@ -201,10 +204,10 @@ class Transcript:
         }
 
     def _take_bye(self, frame: Frame) -> None:
-        ending = _observed(frame["ending"]) if "ending" in frame else {}
+        ending = shapes.observed(frame["ending"]) if "ending" in frame else {}
         cost_ns = frame["trace_cost_ns"]
         self._bye = {
-            "warnings": list(map(text, _list(frame["warnings"]))),
+            "warnings": list(map(text, shapes.members(frame["warnings"]))),
             "dropped": whole(frame["dropped"]),
             "events_dropped": whole(frame["events_dropped"]),
             "trace_cost_s": None if cost_ns is None else whole(cost_ns) / _NS,
@@ -314,38 +317,6 @@ class Transcript:
         return Failure(type="ChildDied", message=_death(ending.process), traceback=None)
 
 
-def _observed(frame: Frame) -> Frame:
-    """The outcome and what was counted, checked."""
-    values = frame["values"]
-    if not isinstance(values, dict):
-        raise BadFrame(f"no outcome: {frame!r:.200}")
-    _check_depth(values, _MAX_DEPTH)
-    return {
-        "outcome": text(frame["outcome"]),
-        "grade": _grade(frame["grade"]),
-        "meaning": text(frame["meaning"]),
-        "values": values,
-    }
-
-
-def _grade(value: Any) -> str:
-    if value not in _GRADES:
-        raise BadFrame(f"no grade: {value!r:.80}")
-    return text(value)
-
-
-def _thread(row: Any) -> ThreadAtEnd:
-    return ThreadAtEnd(
-        name=_text_or_none(row["name"]),
-        ident=whole(row["ident"]),
-        daemon=_flag(row["daemon"]),
-        main=_flag(row["main"]),
-        stack=[_stack_frame(place) for place in _list(row["stack"], MOST_FRAMES)],
-        holds=[text(name) for name in _list(row["holds"])],
-        waits_for=_text_or_none(row["waits_for"]),
-    )
-
-
 def _stranded(stack: Stack, row: ThreadRow | None) -> ThreadAtEnd:
     """A thread of which the fault handler told, with what its own start says of it."""
     known: tuple[str | None, bool | None] = (None, None) if row is None else (row["name"], row["daemon"])
@@ -361,38 +332,9 @@ def _stranded(stack: Stack, row: ThreadRow | None) -> ThreadAtEnd:
     )
 
 
-def _stack_frame(place: Any) -> StackFrame:
-    return StackFrame(
-        file=text(place["file"]),
-        line=whole(place["line"]),
-        function=text(place["function"]),
-        code=_text_or_none(place["code"]),
-    )
-
-
-def _cycle(turns: list[Any]) -> list[CycleLink]:
-    """Who waits for whom, checked: each for what the next one holds, and the last one for what the first one holds."""
-    links = [
-        CycleLink(
-            thread=text(turn["thread"]), holds=_text_or_none(turn["holds"]), waits_for=_text_or_none(turn["waits_for"])
-        )
-        for turn in turns
-    ]
-    closed = all(link["waits_for"] == following["holds"] for link, following in _in_turn(links))
-    waiting = links[:1] if len(links) == 2 else links  # of two, the other one may have ended
-    if not waiting or not closed or any(link["waits_for"] is None for link in waiting):
-        raise BadFrame(f"no cycle: {turns!r:.200}")
-    return links
-
-
-def _in_turn(links: list[CycleLink]) -> list[tuple[CycleLink, CycleLink]]:
-    """Each link with the one that it waits for."""
-    return list(zip(links, [*links[1:], *links[:1]], strict=True))
-
-
 def _story(cycle: list[CycleLink], deadlock: bool) -> str:
     """A cycle in words."""
-    told = [_clause(*pair) for pair in _in_turn(cycle)[:_MOST_TOLD] if pair[0]["waits_for"] is not None]
+    told = [_clause(*pair) for pair in shapes.in_turn(cycle)[:_MOST_TOLD] if pair[0]["waits_for"] is not None]
     if len(cycle) > _MOST_TOLD:
         told.append(f"and so on: {len(cycle)} threads in all")
     last_word = "No other thread could run on." if deadlock else "Other threads could still run when its time was up."
@@ -405,45 +347,6 @@ def _clause(link: CycleLink, holder: CycleLink) -> str:
     return (
         f"{link['thread']} {holds}waits for {link['waits_for']}, which {'it holds itself' if holder is link else whose}"
     )
-
-
-def _text_or_none(value: Any) -> str | None:
-    return None if value is None else text(value)
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise BadFrame(f"neither true nor false: {value!r:.80}")
-    return value
-
-
-def _check_depth(value: Any, left: int) -> None:
-    if left == 0:
-        raise BadFrame(f"values nested deeper than {_MAX_DEPTH}")
-    if isinstance(value, (dict, list)):
-        for member in value.values() if isinstance(value, dict) else value:
-            _check_depth(member, left - 1)
-
-
-def _number(value: Any) -> float:
-    if not isinstance(value, (int, float)):
-        raise BadFrame(f"not a number: {value!r:.80}")
-    return float(value)
-
-
-def _list(value: Any, most: int | None = None) -> list[Any]:
-    if not isinstance(value, list):
-        raise BadFrame(f"not a list: {value!r:.80}")
-    if most is not None and len(value) > most:
-        raise BadFrame(f"a list of {len(value)}, where {most} may be")
-    return value
-
-
-_DEATHS = {
-    "SIGKILL": " Nobody here sent that signal: the system may have run out of memory, or the job ended itself.",
-    "SIGXCPU": " It had used up its limit of CPU time (RLIMIT_CPU).",
-    "SIGXFSZ": " It had met the limit of a file's size (RLIMIT_FSIZE).",
-}
 
 
 def _death(process: ProcessEnd) -> str:

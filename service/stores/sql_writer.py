@@ -20,6 +20,7 @@ from sqlalchemy.engine import Connection
 
 from service.errors import StoreUnavailable, ThreadlabError
 from service.observer import Committed, Observer, nobody
+from service.promises import promise
 from service.stores.faults import is_of_one_write
 from service.stores.sql_database import Database
 
@@ -129,8 +130,7 @@ class _Write(Generic[T]):
         self._change = change
         self._value: T
         self._refusal: ThreadlabError | None = None
-        self.done: Future[T] = Future()
-        self.done.set_running_or_notify_cancel()  # whoever gives up waiting does not take the write back
+        self.done: Future[T] = promise()
 
     def carry_out(self, connection: Connection) -> None:
         """Make the change; a refusal is this write's own and leaves the others of the transaction alone."""

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from service import errors, logs
-from service.api.problems import BY_STATUS, KINDS
+from service.api.kinds import BY_STATUS, KINDS
 from service.api.schemas import Problem
 from service.app import create_app
 from service.catalog import Catalog
