@@ -51,7 +51,7 @@ _CANCELLED = 0.03  # the share of jobs that are cancelled, if they have not ende
 _IDLE = ("threadlab_jobs_queued", "threadlab_jobs_running", "threadlab_watchers")
 _FINAL = frozenset({"succeeded", "failed", "timed_out", "cancelled", "lost"})
 
-_MEMORY_MAY_GROW = 0.05, 8 * 1024**2  # from the first to the last tenth after the warm-up: a share, or bytes if more
+_MEMORY_MAY_GROW = 0.05  # a share, from the first to the last tenth after the warm-up; more where `--memory-mb` says so
 _REST_MAY_GROW = 8  # descriptors, and threads, from before the load to after it
 
 
@@ -283,9 +283,9 @@ async def _metrics(clients: Clients) -> dict[str, float]:
     return dict(counted)
 
 
-def _judge(book: Book, counted: dict[str, float], log: str, aim_s: float) -> list[str]:
+def _judge(book: Book, counted: dict[str, float], log: str, aim_s: float, memory_bytes: float) -> list[str]:
     """Return what is not as it should be."""
-    wrong = [*book.wrong, *_grown(book)]
+    wrong = [*book.wrong, *_grown(book, memory_bytes)]
     wrong += [f"{job_id}: accepted and never ended" for job_id, status in book.ended.items() if not status]
     slow_s = percentile(book.looks_s, 99)
     if slow_s >= aim_s:
@@ -307,12 +307,11 @@ def _lines(log: str) -> Iterator[dict[str, Any]]:
                 yield found
 
 
-def _grown(book: Book) -> Iterator[str]:
-    share, least = _MEMORY_MAY_GROW
+def _grown(book: Book, memory_bytes: float) -> Iterator[str]:
     warm = book.memory_bytes[int(_WARM_UP * len(book.memory_bytes)) :]
     tenth = max(1, len(warm) // 10)
     first, last = (statistics.median(part) for part in (warm[:tenth], warm[-tenth:]))
-    yield from _held("bytes of memory", first, last, max(share * first, least))
+    yield from _held("bytes of memory", first, last, max(_MEMORY_MAY_GROW * first, memory_bytes))
     before, after = book.rests
     for name in before:
         yield from _held(f"{name} at rest", before[name], after[name], _REST_MAY_GROW)
@@ -335,6 +334,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120.0, help="how long the load lasts (default: 120)")
     parser.add_argument("--rate", type=float, default=200.0, help="jobs a second, at most (default: 200)")
     parser.add_argument("--p99-ms", type=float, default=50.0, help="of looks at a job, to be judged by (default: 50)")
+    parser.add_argument("--memory-mb", type=float, default=8.0, help="by which memory may grow (default: 8)")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32), help="of the mix and the accidents")
     given = parser.parse_args()
     random.seed(given.seed)
@@ -358,7 +358,7 @@ def main() -> None:
         f"{_mean(counted, 'store_commit_writes'):.1f} writes a commit, which took "
         f"{1000 * _mean(counted, 'store_commit_seconds'):.1f} ms; load average {os.getloadavg()[0]:.1f}"
     )
-    wrong = _judge(book, counted, log, given.p99_ms / 1000)
+    wrong = _judge(book, counted, log, given.p99_ms / 1000, given.memory_mb * 1024**2)
     for line in wrong[:50]:
         print(f"  WRONG: {line}")
     print(f"  {len(wrong)} things are wrong" if wrong else "  nothing is wrong")
