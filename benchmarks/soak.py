@@ -49,6 +49,7 @@ _REST_S = 15.0  # until the service has let go of idle connections (after 5 s) a
 _CANCELLED = 0.03  # the share of jobs that are cancelled, if they have not ended
 
 _IDLE = ("threadlab_jobs_queued", "threadlab_jobs_running", "threadlab_watchers")
+_OF_ACCIDENTS = ("job could not be run", "fork server did not come up")  # logged as errors where one was killed
 _FINAL = frozenset({"succeeded", "failed", "timed_out", "cancelled", "lost"})
 
 _MEMORY_MAY_GROW = 0.05  # a share, from the first to the last tenth after the warm-up; more where `--memory-mb` says so
@@ -295,7 +296,7 @@ def _judge(book: Book, counted: dict[str, float], log: str, aim_s: float, memory
             wrong.append(f"/metrics: {one} and {other} differ")
     wrong += [f"/metrics: {name} is not 0" for name in _IDLE if counted[name]]
     messages = Counter(line.get("message") for line in _lines(log) if line.get("level") in ("ERROR", "CRITICAL"))
-    wrong += [f"logged {number} times: {text}" for text, number in messages.items() if text != "job could not be run"]
+    wrong += [f"logged {number} times: {text}" for text, number in messages.items() if text not in _OF_ACCIDENTS]
     return wrong
 
 

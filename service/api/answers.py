@@ -137,7 +137,7 @@ class Desk:
         feed = self.runner.feed(job_id)  # first: a job that leaves while the store is read is found there
         job = await self.job(job_id)
         logs = await self.blocking(self.store.logs, job_id)
-        if feed is None:
+        if feed is None or job.finished:  # its end is on disk; the feed may hear of that a moment later
             return story.whole(job, logs), None, job
         earlier = [event for log in logs if log.epoch != feed.epoch for event in log.events]
         return [story.queued(job), *earlier], feed, job
