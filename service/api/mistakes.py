@@ -43,7 +43,7 @@ def of_request(exc: RequestValidationError, requests: RequestUnion) -> tuple[str
 def of_name(exc: Exception, method: str) -> list[dict[str, Any]] | None:
     """Return where a request names what there is not, and what there is; None for any other error."""
     if isinstance(exc, errors.BadExperiment):
-        pointer = "#" + "".join(f"/{_escaped(step)}" for step in exc.path)
+        pointer = _pointer(exc.path)
         allowed = None if exc.allowed is None else list(exc.allowed)
         nearest = None if exc.asked is None or allowed is None else suggest.closest(str(exc.asked), allowed)
         return [_without_nulls(detail=exc.text, pointer=pointer, allowed=allowed, nearest=nearest)]
@@ -76,7 +76,7 @@ def _field_problem(error: Mapping[str, Any], body: Any, requests: RequestUnion) 
     """One of pydantic's errors in our terms."""
     source, *path = error["loc"]
     if error["type"] in ("unfit", "unreadable"):  # of `bodies`: it is not yet known whose field it is
-        pointer = "#" + "".join(f"/{_escaped(step)}" for step in path)
+        pointer = _pointer(path)
         where = {"pointer": pointer} if source == "body" else {"parameter": str(path[0] if path else source)}
         return {**where, "detail": f"{error['msg']}."}
     if source == "body":
@@ -100,7 +100,7 @@ def _in_matrix(pointer: str, places: Mapping[str, tuple[Any, ...]]) -> str:
     field = unquote(step).replace("~1", "/").replace("~0", "~")
     if field not in places:
         return pointer
-    return "#" + "".join(f"/{_escaped(step)}" for step in places[field]) + (f"/{deeper}" if deeper else "")
+    return _pointer(places[field]) + (f"/{deeper}" if deeper else "")
 
 
 def _place_in(body: Any, path: list[Any]) -> list[Any]:
@@ -130,7 +130,7 @@ def _body_problem(error: Mapping[str, Any], path: list[Any], body: Any, requests
         return {"pointer": f"#/{_escaped(path[-1])}", "detail": "This field is required."}
     model = path.pop(0) if path and path[0] in requests.models else None
     path = _place_in(body, path)
-    pointer = "#" + "".join(f"/{_escaped(step)}" for step in path)
+    pointer = _pointer(path)
     if model is None:
         allowed = suggest.by_context(error)
         return {
@@ -173,6 +173,10 @@ def _told(value: Any) -> str:
     """What a client wrote, as far as anybody wants to read it again."""
     text = repr(value)
     return text if len(text) <= _MOST_REPEATED else f"{text[:_MOST_REPEATED]}..."
+
+
+def _pointer(path: Iterable[Any]) -> str:
+    return "#" + "".join(f"/{_escaped(step)}" for step in path)
 
 
 def _escaped(step: Any) -> str:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from service.jobs import FINAL
 from tests.support import wait_until
@@ -120,6 +121,12 @@ class Server:
         response = self.ask("GET", f"/v1/jobs/{job_id}", headers={"Prefer": f"wait={wait_s}"})
         assert response.status_code == 200, response.text
         return dict(response.json())
+
+    def counted(self, name: str) -> dict[tuple[str, ...], float]:
+        """Return the samples of a metric that are not 0, by the values of its labels in their order by name."""
+        text = self.ask("GET", "/metrics").text
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        return {tuple(each.labels.values()): each.value for each in samples if each.name == name and each.value}
 
     def processes(self) -> list[int]:
         """Return the fork servers and children that it has started and that live, whether it lives itself or not."""

@@ -149,14 +149,8 @@ def test_head_of_a_stream_does_not_wait_for_its_end(server: Server, what: str) -
             head = client.head(f"/v1/jobs/{job_id}/{what}", headers=STREAM if what == "events" else {})
             assert (200, b"") == (head.status_code, head.content)
             assert ("text/event-stream" if what == "events" else "text/plain") in head.headers["content-type"]
-        wait_until(lambda: not watchers(client))
+        wait_until(lambda: not server.counted("threadlab_watchers"))
     server.ask("POST", f"/v1/jobs/{job_id}/cancel")
-
-
-def watchers(client: httpx.Client) -> list[str]:
-    """What `/metrics` says of those who watch now."""
-    lines = client.get("/metrics").text.splitlines()
-    return [line for line in lines if line.startswith("threadlab_watchers{") and not line.endswith(" 0.0")]
 
 
 def test_what_is_no_event(server: Server) -> None:

@@ -33,13 +33,6 @@ def readiness(server: Server) -> tuple[int, str | None]:
     return response.status_code, next((part["reason"] for part in parts if part["name"] == "store"), None)
 
 
-def counted(server: Server, name: str) -> dict[tuple[str, ...], float]:
-    """The samples of a metric that are not 0, by the values of its labels in their order by name."""
-    text = server.ask("GET", "/metrics").text
-    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    return {tuple(each.labels.values()): each.value for each in samples if each.name == name and each.value}
-
-
 def lines(server: Server, message: str) -> list[dict[str, Any]]:
     """The lines of its log with this message."""
     found = [json.loads(line) for line in server.log.splitlines() if line.startswith("{")]
@@ -56,7 +49,7 @@ def test_a_database_that_cannot_be_read_is_told_and_forgiven(server: Server) -> 
         assert (503, True) == (status, "no such table" in str(reason))
         assert 200 == server.ask("GET", "/healthz").status_code
         assert 503 == server.ask("POST", "/v1/jobs", json={"scenario": "counter"}).status_code
-        (failures,) = counted(server, "threadlab_store_commit_failures_total").values()
+        (failures,) = server.counted("threadlab_store_commit_failures_total").values()
         assert 1 <= failures <= 2  # the job's acceptance, and its start if that came too late to share the transaction
         database.execute("ALTER TABLE elsewhere RENAME TO jobs")
     assert (200, None) == readiness(server)
@@ -73,9 +66,9 @@ def test_a_fork_server_that_is_killed_is_replaced_and_told(server: Server) -> No
     job = server.job(job_id, wait_s=30)
     assert ("succeeded", 2) == (job["status"], job["attempt"])
     assert 200 == server.ask("GET", "/readyz").status_code
-    assert {("fork_server_died", ""): 1, ("exited", ""): 1} == counted(server, "threadlab_children_ended_total")
-    assert {("not_run",): 1} == counted(server, "threadlab_jobs_put_back_total")
-    assert {("died",): 1} == counted(server, "threadlab_fork_servers_ended_total")
+    assert {("fork_server_died", ""): 1, ("exited", ""): 1} == server.counted("threadlab_children_ended_total")
+    assert {("not_run",): 1} == server.counted("threadlab_jobs_put_back_total")
+    assert {("died",): 1} == server.counted("threadlab_fork_servers_ended_total")
     (ended,) = lines(server, "fork server ended")
     assert (pid, "SIGKILL") == (ended["pid"], ended["signal"])
     first, second = lines(server, "fork server started")
@@ -98,7 +91,7 @@ def test_a_child_that_somebody_kills_is_told(server: Server) -> None:
     (child,) = server.children()
     os.kill(child, signal.SIGKILL)
     assert "lost" == server.job(job_id, wait_s=30)["status"]
-    assert {("signal", "SIGKILL"): 1} == counted(server, "threadlab_children_ended_total")
+    assert {("signal", "SIGKILL"): 1} == server.counted("threadlab_children_ended_total")
     (line,) = lines(server, "child ended by a signal that nobody here sent")
     assert (child, job_id, "SIGKILL") == (line["pid"], line["job"], line["signal"])
 
@@ -123,6 +116,6 @@ def test_metrics_can_be_scraped_under_load(server: Server) -> None:
         stop.set()
         scraper.join()
     assert all(list(text_string_to_metric_families(text)) for text in texts)
-    assert {("wait", "named_workers"): 50} == counted(server, "threadlab_jobs_accepted_total")
-    assert {("wait", "named_workers", "succeeded"): 50} == counted(server, "threadlab_jobs_ended_total")
-    assert {} == counted(server, "threadlab_jobs_running")
+    assert {("wait", "named_workers"): 50} == server.counted("threadlab_jobs_accepted_total")
+    assert {("wait", "named_workers", "succeeded"): 50} == server.counted("threadlab_jobs_ended_total")
+    assert {} == server.counted("threadlab_jobs_running")
