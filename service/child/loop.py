@@ -35,13 +35,13 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from service.child import autopsy, cage, calls, pools, wire
 from service.child.lab import Cancelled, Lab
 from service.child.locks import Knots
-from service.child.recorder import Recorder, Stream
+from service.child.recorder import Recorder, Stream, has_more_than_threads
 from service.child.traced import pair_cost_ns
 
 __all__ = ["Job", "load", "rehearse"]
 
 _SHIP_EVERY_MS = 20  # often enough for a live view, rare enough to cost a computing scenario less than 0.1 %
-_SHIP_IDLE_MS = 320  # where nothing happens: a thousand children that sleep would else wake 50,000 times a second
+_SHIP_IDLE_MS = 320  # where little happens: a thousand children that sleep would else wake 50,000 times a second
 _SHIP_WATCHING_MS = 80  # where a scenario has locks with names: a deadlock is seen, twice, within 100 ms
 _RECEIVE_BYTES = 65_536
 _REHEARSALS = 20  # CPython 3.11 specializes code that ran 8 times, 3.13 after 2 to 17
@@ -144,14 +144,14 @@ class Job:
         link.send(self._news(last=True) + report + self._bye())
 
     def _send_news(self, then: bytes = b"") -> bool:
-        """Send what the recorder has, and then a frame; return whether there was anything."""
+        """Send what the recorder has, and then a frame; return whether it had more than starts and ends of threads."""
         with self._shipping:
-            data = self._news() + then
-            self._link.send(data)
-        return bool(data)
+            news = self._recorder.drain()
+            self._link.send(_encoded(news) + then)
+        return any(map(has_more_than_threads, news))
 
     def _news(self, last: bool = False) -> bytes:
-        return b"".join([wire.encode(frame) for frame in self._recorder.drain(last)])
+        return _encoded(self._recorder.drain(last))
 
     def _run(self, module: ModuleType) -> bytes:
         """Run the scenario and return the frame that says what came of it."""
@@ -230,11 +230,11 @@ class Job:
                 if poll.poll(pause_ms) and any(frame["type"] == "cancel" for frame in self._link.receive()):
                     self._cancel()
                     asked = True
-                news = self._send_news()
+                lively = self._send_news()
                 if self._lab.watch.locks and not asked and self._look_for_deadlock():
                     return
                 idle_ms = _SHIP_WATCHING_MS if self._lab.watch.locks else _SHIP_IDLE_MS
-                pause_ms = _SHIP_EVERY_MS if news or self._knots else min(4 * pause_ms, idle_ms)
+                pause_ms = _SHIP_EVERY_MS if lively or self._knots else min(4 * pause_ms, idle_ms)
             except (OSError, EOFError):  # nobody is left to serve
                 os.killpg(0, signal.SIGKILL)
 
@@ -305,6 +305,10 @@ def _rehearsal(_: Any, lab: Lab) -> Dict[str, Any]:
     for thread in threads:
         thread.join()
     return {"outcome": "done"}
+
+
+def _encoded(frames: List[wire.Frame]) -> bytes:
+    return b"".join([wire.encode(frame) for frame in frames])
 
 
 def _started(stuck: Optional[Tuple[str, str]]) -> bytes:

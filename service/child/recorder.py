@@ -20,11 +20,12 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from service.child import calls, wire
 
-__all__ = ["Recorder", "Stream", "ThreadLog"]
+__all__ = ["Recorder", "Stream", "ThreadLog", "has_more_than_threads"]
 
 _MAX_LINE = 16_384  # characters: a longer line without an end is cut here, so that nothing grows without bound
 _READ_BYTES = 65_536  # one read of what C code printed
 _NUMBER, _KIND = 2, 3  # where an event has its thread's number and its kind
+_OF_THREADS = ("start", "end")  # the kinds that every thread has, and that are always kept
 _NATIVE = 1  # in a child, the file that collects what is written to 1 and 2
 _MAX_READS = 64  # reads in one drain (4 MiB): the shipper has other things to do, too
 _MAX_PENDING = 50_000  # facts of one thread that wait for a drain: more than that and they come too fast to keep
@@ -226,7 +227,7 @@ class Recorder:
             if event[_NUMBER] > wire.MOST_ROWS:
                 self._left_out += 1
                 continue
-            if event[_KIND] not in ("start", "end"):
+            if event[_KIND] not in _OF_THREADS:
                 if self._event_room <= 0:
                     self._no_more = True
                     self._left_out += 1
@@ -312,6 +313,11 @@ class Stream(io.TextIOBase):
     def fileno(self) -> int:
         """The real descriptor: what is written there is collected as output from C."""
         return self._descriptor
+
+
+def has_more_than_threads(frame: wire.Frame) -> bool:
+    """Whether a frame of a drain tells more than starts and ends of threads, which are few and may wait a little."""
+    return "lines" in frame or any(event[_KIND] not in _OF_THREADS for event in frame["events"])
 
 
 def _usage() -> Dict[str, Optional[int]]:

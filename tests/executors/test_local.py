@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from service.errors import ExecutorError, ForkServerDied
+from service.events import JobEvent
 from service.executors.base import Cancel
 from service.executors.interpreters import Interpreters
 from service.executors.local import LocalExecutor
@@ -583,11 +584,14 @@ def test_cancel_ends_anything(executor: LocalExecutor, body: str) -> None:
 def test_64_busy_threads_are_cancelled(executor: LocalExecutor) -> None:
     """Many threads that compute end as fast as one, and each is told."""
     source = write_scenario("""
-        sys.setswitchinterval(0.0001)  # else each start waits for every thread that already computes
+        sys.setswitchinterval(0.0001)  # else the flag waits for every thread that computes
+        gate = threading.Event()
         def work():
+            gate.wait()
             while True: pass
         threads = [lab.Thread(target=work, name=f"busy-{n}") for n in range(64)]
         for thread in threads: thread.start()
+        gate.set()
         raise_flag()
     """)
     with running(executor, make_order(source)) as job:
@@ -846,6 +850,26 @@ def test_events_at_the_highest_rate(run: Run) -> None:
         assert (JobState.SUCCEEDED, None) == (report.status, report.error)
         assert len(result_of(report)["threads"]) - 5 == len(lines(report))
         assert all(row["ended_s"] is not None for row in result_of(report)["threads"])
+
+
+def test_starts_and_ends_of_threads_are_collected(executor: LocalExecutor) -> None:
+    """Threads that only begin and end are told of some times a second, so that it costs them little; all are told."""
+    source = write_scenario("""
+        begun = 0
+        while lab.time_passed() < 1.0:
+            lab.Thread(target=int).start()
+            begun += 1
+            time.sleep(0.005)
+        return {"outcome": "done", "begun": begun}
+    """)
+    told: list[int] = []  # starts, each time that anything was told
+
+    def sink(events: list[JobEvent]) -> None:
+        told.append(sum(event["type"] == "start" for event in events))
+
+    report = executor.run(make_order(source), sink, Cancel())
+    assert result_of(report)["values"]["begun"] == sum(told) == len(result_of(report)["threads"])
+    assert 1 < sum(map(bool, told)) <= 10
 
 
 def test_threads_without_end(run: Run) -> None:

@@ -28,7 +28,7 @@ class ActiveThreadsView(Answer):
     before: int | None
     """Before the scenario began."""
     peak: int | None
-    """The highest count seen, taken as each thread began."""
+    """The highest count seen, taken as each thread began: fewer than all where the first end before the last begin."""
     after: int | None
     """When the scenario's own work was done; null if it did not get there."""
 
