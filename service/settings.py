@@ -113,7 +113,8 @@ class Settings(BaseSettings):
     """Size of a request's body. Default: a hundred times the longest sensible request."""
 
     max_output_bytes: int = Field(1 * _MIB, ge=0)
-    """Printed text kept of one job; what comes after it is counted as dropped. Default: 20,000 lines, roughly."""
+    """Printed text kept of one job, a line counted as 16 bytes at least; what comes after it is counted as dropped.
+    Default: 20,000 lines, roughly."""
 
     max_events: int = Field(20_000, ge=0)
     """Events kept of one job besides the starts and ends of its threads (waits for locks, notes, progress); what comes

@@ -20,6 +20,8 @@ import threading
 from _thread import get_ident
 from typing import Dict, List, NamedTuple, Optional
 
+from service.child.wire import MAX_NAME
+
 __all__ = ["ENDED", "Knots", "Link", "Wait", "Watch", "WatchedLock", "WatchedRLock", "ring"]
 
 _MOST_LISTED = 10_000  # locks of one job of which an autopsy knows: one that makes locks without end leaks no more
@@ -132,7 +134,7 @@ class WatchedLock:
     __slots__ = ("_real", "_watch", "holder", "name")
 
     def __init__(self, watch: Watch, name: str) -> None:
-        self.name = name
+        self.name = name[:MAX_NAME]
         self.holder: Optional[threading.Thread] = None  # None as well if `threading` does not know the thread
         self._watch = watch
         self._real = threading.Lock()

@@ -44,6 +44,8 @@ _SHIP_EVERY_MS = 20  # often enough for a live view, rare enough to cost a compu
 _SHIP_IDLE_MS = 320  # where little happens: a thousand children that sleep would else wake 50,000 times a second
 _SHIP_WATCHING_MS = 80  # where a scenario has locks with names: a deadlock is seen, twice, within 100 ms
 _RECEIVE_BYTES = 65_536
+_MAX_MESSAGE = 10_000  # characters of what an exception says, chosen: more is no message
+_MAX_TRACEBACK = 100_000  # of its end, which says where it was raised
 _REHEARSALS = 20  # CPython 3.11 specializes code that ran 8 times, 3.13 after 2 to 17
 
 
@@ -348,14 +350,14 @@ def _error(exc: BaseException) -> wire.Frame:
         "error": type(exc).__name__,
         "message": _said(exc),
         "cancelled": isinstance(exc, Cancelled),
-        "traceback": "".join(traceback.format_exception(type(exc), exc, _own_part(exc))),
+        "traceback": "".join(traceback.format_exception(type(exc), exc, _own_part(exc)))[-_MAX_TRACEBACK:],
     }
 
 
 def _said(exc: Optional[BaseException]) -> str:
     """The exception's text, if it can give one."""
     try:
-        return str(exc)
+        return str(exc)[:_MAX_MESSAGE]
     except Exception:  # noqa: BLE001  its own __str__ is the scenario's code
         return "(its text could not be made)"
 

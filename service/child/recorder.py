@@ -16,20 +16,22 @@ import os
 import resource
 import threading
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from service.child import calls, wire
 
 __all__ = ["Recorder", "Stream", "ThreadLog", "has_more_than_threads"]
 
 _MAX_LINE = 16_384  # characters: a longer line without an end is cut here, so that nothing grows without bound
+_LONGEST = 1_000_000  # characters: a line that has an end is cut here, for the frame that it has to fit into
 _READ_BYTES = 65_536  # one read of what C code printed
 _NUMBER, _KIND = 2, 3  # where an event has its thread's number and its kind
 _OF_THREADS = ("start", "end")  # the kinds that every thread has, and that are always kept
 _NATIVE = 1  # in a child, the file that collects what is written to 1 and 2
 _MAX_READS = 64  # reads in one drain (4 MiB): the shipper has other things to do, too
-_MAX_PENDING = 50_000  # facts of one thread that wait for a drain: more than that and they come too fast to keep
 _MAX_NOTE = 500  # characters, chosen: a sentence, not a document
+_PORTION = 500_000  # characters in a frame, about: as JSON they are six times as many bytes at most
+_ROW = 200  # characters of a row besides its text, about
 
 _RUSAGE_THREAD: Optional[int] = getattr(resource, "RUSAGE_THREAD", None)  # Linux only
 _SCHEDSTAT = b"/proc/thread-self/schedstat"  # Linux: ns on a core, ns runnable without one, times on a core
@@ -50,13 +52,17 @@ class ThreadLog:
         "main",
         "name",
         "number",
+        "stamped",
+        "written",
     )
 
     def __init__(self, name: Optional[str], main: bool = False) -> None:
-        self.name = name
+        self.name = None if name is None else name[: wire.MAX_NAME]
         self.main = main
         self.number: Optional[int] = None  # unique in its job, 0 for the main thread; guarded by Recorder._draining
-        self.dropped = 0  # line ends that the thread itself threw away
+        self.written = 0  # characters that the thread handed over
+        self.stamped = 0  # facts that it handed over, but for starts and ends of threads
+        self.dropped = 0  # line ends that it threw away
         self.left_out = 0  # other facts that it threw away
         self.lock_acquires = 0  # of traced locks, as the next two
         self.lock_waits = 0
@@ -70,14 +76,17 @@ class Recorder:
     """All the logs of one job, and the moment from which they count.
 
     Args:
-        max_output_bytes: how much printed text is kept; of the rest only the lines are counted.
+        max_output_bytes: how much printed text is kept; of the rest only the lines are counted. A line counts as
+            `wire.LEAST_LINE` at least.
         max_events: how many events are kept besides the starts and ends of threads; the rest is only counted.
         trace: `threads` to stamp their starts and ends, `locks` to stamp what they do with locks as well, or `off`.
     """
 
     def __init__(self, max_output_bytes: int, max_events: int = 0, trace: str = "threads") -> None:
         self.trace = trace
-        self._room = max_output_bytes
+        self._max_output = max_output_bytes
+        self._max_events = max_events
+        self._room = max_output_bytes  # guarded by _draining
         self._event_room = max_events  # guarded by _draining
         self._no_more = max_events <= 0  # events: set once, by anybody, as `_full` for lines
         self._left_out = 0  # events that a drain threw away; guarded by _draining
@@ -143,10 +152,11 @@ class Recorder:
         Args:
             at_ns: when it happened, by `perf_counter_ns`; None is now.
         """
-        if self._no_more or len(log.facts) > _MAX_PENDING:
+        if self._no_more or log.stamped >= self._max_events:  # what one thread told alone leaves no room for more
             self._no_more = True
             log.left_out += 1
         else:
+            log.stamped += 1
             log.facts.append((time.perf_counter_ns() if at_ns is None else at_ns, kind, fact))
 
     def note(self, text: str) -> None:
@@ -156,10 +166,11 @@ class Recorder:
     def write(self, text: str) -> None:
         """Keep what the calling thread prints."""
         log = self.log()
-        if self._full or len(log.facts) > _MAX_PENDING:
+        if self._full or log.written > self._max_output:  # as above
             self._full = True
             log.dropped += text.count("\n")
-        else:
+        elif text:
+            log.written += len(text)
             log.facts.append((time.perf_counter_ns(), "write", text))
 
     def _adopt(self) -> ThreadLog:
@@ -207,12 +218,8 @@ class Recorder:
                     if log.dropped:  # the thread has thrown away the end of this line, and counted it
                         log.line = ""
                     self._end_line(log, lines)
-        frames: List[wire.Frame] = []
-        if events:
-            frames.append({"type": "events", "events": events})
-        if lines:
-            frames.append({"type": "output", "lines": sorted(lines, key=_at)})
-        return frames
+        frames: List[wire.Frame] = [{"type": "events", "events": portion} for portion in _portions(events)]
+        return frames + [{"type": "output", "lines": portion} for portion in _portions(sorted(lines, key=_at))]
 
     def _number(self, log: ThreadLog) -> None:
         """Give a thread its number: here, because on the thread itself it would take a lock."""
@@ -251,7 +258,8 @@ class Recorder:
             log.line_ns = at_ns
         *whole, rest = (log.line + text).split("\n")
         for line in whole:
-            self._keep_line(log, line, lines)
+            for begun in range(0, len(line) or 1, _LONGEST):
+                self._keep_line(log, line[begun : begun + _LONGEST], lines)
             log.line_ns = at_ns
         log.line = rest
         if len(rest) > _MAX_LINE:
@@ -263,7 +271,7 @@ class Recorder:
             log.line = ""
 
     def _keep_line(self, log: ThreadLog, line: str, lines: List[Any]) -> None:
-        size = len(line.encode("utf-8", "replace")) + 1  # the line end is output too
+        size = max(len(line.encode("utf-8", "replace")) + 1, wire.LEAST_LINE)  # the line end is output too
         if size > self._room:
             self._room = 0
             self._full = True
@@ -342,6 +350,18 @@ def _core_wait_ns() -> Optional[int]:
         return None if told is None else int(told.split()[1])
     except (ValueError, IndexError):
         return None
+
+
+def _portions(rows: List[Tuple[Any, ...]]) -> Iterator[List[Tuple[Any, ...]]]:
+    """Cut rows up so that each part fits into a frame."""
+    begun, room = 0, _PORTION
+    for end, row in enumerate(rows, 1):
+        room -= _ROW + (len(row[-1]) if isinstance(row[-1], str) else 0)
+        if room <= 0:
+            yield rows[begun:end]
+            begun, room = end, _PORTION
+    if rows[begun:]:
+        yield rows[begun:]
 
 
 def _at(stamped: Tuple[Any, ...]) -> int:

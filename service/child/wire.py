@@ -51,7 +51,9 @@ import re
 from typing import Any, Dict, Iterator
 
 __all__ = [
+    "LEAST_LINE",
     "MAX_FRAME_BYTES",
+    "MAX_NAME",
     "MOST_FRAMES",
     "MOST_ROWS",
     "MOST_THREADS",
@@ -67,6 +69,8 @@ __all__ = [
 
 PROTOCOL = 4
 
+LEAST_LINE = 16  # bytes of output that a line counts as, chosen: empty ones would else be a million in a megabyte
+MAX_NAME = 200  # characters of a thread's or a lock's, chosen: it stands beside all that is told of them
 MOST_ROWS = 10_000  # threads of one job whose start and end are told, chosen: a scenario may start them without end
 MOST_THREADS = 64  # in an autopsy, chosen: more than anybody reads, and told in a millisecond or two
 MOST_FRAMES = 50  # of one thread's stack, chosen as well

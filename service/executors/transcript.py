@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service import gil
-from service.child.wire import MOST_THREADS, PROTOCOL, BadFrame, Frame, text, whole
+from service.child.wire import LEAST_LINE, MOST_THREADS, PROTOCOL, BadFrame, Frame, text, whole
 from service.events import ActiveThreads, Event, Gil, JobEvent, ThreadRow, Timeline, Trace, Tracing
 from service.executors import shapes
 from service.executors.base import Kept
@@ -168,7 +168,7 @@ class Transcript:
 
     def _take_output(self, frame: Frame) -> None:
         for at_ns, thread, number, line in frame["lines"]:
-            self._room -= len(text(line)) + 1
+            self._room -= max(len(text(line)) + 1, LEAST_LINE)
             if self._room < 0:
                 raise BadFrame("more output than its order allows")
             said = OutputLine(at_s=whole(at_ns) / _NS, thread=shapes.text_or_none(thread), line=line)

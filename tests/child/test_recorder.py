@@ -12,6 +12,7 @@ import pytest
 
 from service.child.lab import Lab
 from service.child.recorder import Recorder, Stream
+from service.child.wire import LEAST_LINE, MAX_FRAME_BYTES, MAX_NAME, encode
 
 
 @pytest.fixture
@@ -125,23 +126,68 @@ def test_an_endless_line_is_cut(recorder: Recorder) -> None:
 
 def test_what_does_not_fit_is_counted() -> None:
     """Lines beyond the room are dropped and counted; the line end counts as a byte."""
-    recorder = Recorder(6)
-    recorder.write("ab\ncd\ne\nf\n")
-    assert ["ab", "cd"] == [text for _, text in texts(recorder)]
+    recorder = Recorder(40)
+    recorder.write("a" * 19 + "\n" + "b" * 19 + "\ne\nf\n")
+    assert ["a" * 19, "b" * 19] == [text for _, text in texts(recorder)]
     assert 2 == recorder.dropped
+
+
+def test_short_lines_count_as_more() -> None:
+    """A line takes up room for the time and the thread beside it, too: of empty ones there is an end as well."""
+    recorder = Recorder(2 * LEAST_LINE)
+    recorder.write("\n\n\n")
+    assert ["", ""] == [text for _, text in texts(recorder)]
+    assert 1 == recorder.dropped
+
+
+def test_what_one_thread_may_hold_back() -> None:
+    """However slowly it is drained, all that fits is kept; what cannot fit is not even held."""
+    recorder = Recorder(100_000, 1_000)
+    for number in range(6_000):  # prints of two parts each, as of `print`
+        recorder.write(f"{number}")
+        recorder.write("\n")
+    for number in range(1_010):
+        recorder.note(f"note {number}")
+    assert 1_000 == len(recorder.log().facts) - 12_000
+    assert 6_000 == len(texts(recorder))
+    assert (0, 10) == (recorder.dropped, recorder.left_out)
+    for _ in range(200_000):
+        recorder.write("x")
+        recorder.write("")
+    assert len(recorder.log().facts) < 100_000
+
+
+def test_a_drain_is_cut_into_frames_that_can_be_sent() -> None:
+    """Whatever was told since the last drain, no frame of it is longer than the link takes, and nothing gets lost."""
+    recorder = Recorder(8_000_000, 20_000)
+    recorder.write("\n" * 100_000 + "\0" * 6_000_000 + "\n")
+    for _ in range(19_000):
+        recorder.note("\0" * 500)
+    frames = recorder.drain()
+    assert max(len(encode(frame)) for frame in frames) < MAX_FRAME_BYTES
+    assert 100_006 == sum(len(frame["lines"]) for frame in frames if frame["type"] == "output")
+    assert 19_000 == sum(len(frame["events"]) for frame in frames if frame["type"] == "events")
+
+
+def test_a_name_stands_beside_all_that_is_told(recorder: Recorder) -> None:
+    """Of the name of a thread or a lock as much is told as people read."""
+    lab = Lab(recorder, 60.0)
+    on_thread(recorder, lambda: recorder.write("hello\n"), "n" * 1_000)
+    assert [("n" * MAX_NAME, "hello")] == texts(recorder)
+    assert MAX_NAME == len(lab.Lock("l" * 1_000).name)  # type: ignore[attr-defined]
 
 
 def test_room_is_in_bytes() -> None:
     """Room is counted in bytes of UTF-8, not in characters."""
-    recorder = Recorder(6)
-    recorder.write("äö\n🐍\n")
-    assert ["äö"] == [text for _, text in texts(recorder)]
+    recorder = Recorder(38)
+    recorder.write("ä" * 11 + "\n🐍\n")
+    assert ["ä" * 11] == [text for _, text in texts(recorder)]
     assert 1 == recorder.dropped
 
 
 def test_the_kept_output_has_no_holes() -> None:
     """After the first line that does not fit no other is kept, even if it would fit, on any thread, in any drain."""
-    recorder = Recorder(10)
+    recorder = Recorder(48)
     recorder.write("ab\n" + "long" * 10 + "\ncd\n")
     assert ["ab"] == [text for _, text in texts(recorder)]
     on_thread(recorder, lambda: recorder.write("e\n"), "other")
@@ -152,7 +198,7 @@ def test_the_kept_output_has_no_holes() -> None:
 
 def test_a_line_whose_end_comes_too_late_is_counted_once() -> None:
     """`print` writes a text and its end apart: where the room is used up between the two, that is one line."""
-    recorder = Recorder(4)
+    recorder = Recorder(20)
     recorder.write("a\ntoo long\n")
     on_thread(recorder, lambda: print("b", file=_Late(recorder)), "other")
     assert [] == texts(recorder, last=True)

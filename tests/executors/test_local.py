@@ -154,6 +154,36 @@ def test_a_megabyte_that_fits(run: Run) -> None:
         assert expected == [line for _, line in lines(report)]
 
 
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("for n in range(30_000): print(n)", 30_001),  # faster than it is shipped
+        ("print('\\n' * 60_000)", 60_002),  # three megabytes as JSON
+        ("sys.stdout.write('\\0' * 1_000_000 + '\\n')", 2),  # six
+    ],
+    ids=["many", "empty", "long"],
+)
+def test_whatever_fits_is_kept(run: Run, statement: str, expected: int) -> None:
+    """Neither how fast it comes nor what it is made of costs a line its place, or breaks the link."""
+    report = run(f"{statement}\ntime.sleep(0.1)\nprint('the end')", max_output_bytes=1_048_576)
+    assert (JobState.SUCCEEDED, 0) == (report.status, result_of(report)["output_dropped"])
+    assert (expected, "the end") == (len(lines(report)), lines(report)[-1][1])
+
+
+def test_many_long_notes(run: Run) -> None:
+    """As many notes as there may be, as long as they may be, at once: more than one frame can carry."""
+    report = run("for _ in range(19_000): lab.note('\\0' * 500)")
+    assert JobState.SUCCEEDED == report.status
+
+
+@pytest.mark.parametrize("top", ["pass", "raise ValueError('x' * 9_000_000)"], ids=["name", "message"])
+def test_texts_that_are_far_too_long(run: Run, top: str) -> None:
+    """Of the name of a thread, and of what an exception says, as much is told as anybody reads."""
+    report = run(f"thread = lab.Thread(target=int, name='n' * 9_000_000)\nthread.start()\nthread.join()\n{top}")
+    assert (JobState.SUCCEEDED if top == "pass" else JobState.FAILED) == report.status
+    assert 200 == len(result_of(report)["threads"][0]["name"])
+
+
 def test_a_line_without_an_end(run: Run) -> None:
     """The last line of a run needs no line end."""
     assert [("MainThread", "no end")] == lines(run("print('no end', end='')"))

@@ -439,7 +439,7 @@ def test_a_bad_bye(frame: Frame) -> None:
 
 def test_too_much_output() -> None:
     """More output than the order allows is refused, because the child should have held it back."""
-    transcript = Transcript(Kept(output_bytes=10, events=100))
+    transcript = Transcript(Kept(output_bytes=35, events=100))
     for frame in (READY, STARTED, {"type": "output", "lines": [[1, None, None, "1234"], [2, None, None, "1234"]]}):
         transcript.add(frame)
     with pytest.raises(BadFrame, match="more output"):
