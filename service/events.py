@@ -107,7 +107,7 @@ class ActiveThreads(TypedDict):
 class Gil(TypedDict):
     """How much the global interpreter lock was in the way of the threads of a run.
 
-    `contention`: of the time in which threads ran or could have run, the share that they waited for the GIL; 0 to 1.
+    `contention`: of the lives of all threads but the main one, the share that they waited for the GIL; 0 to 1.
     `method`: how it was found. `accounting`: from what the system says of each thread. Another way (a profiler that
     sees who holds the lock) would have another name, and fill the same fields.
     """

@@ -218,7 +218,7 @@ class Transcript:
     def report(self, ending: Ending, python: dict[str, Any] | None, machine: dict[str, Any] | None) -> Report:
         """Return what the run showed, given how it ended."""
         status = self._status(ending)
-        account = None if python is None or "gil" not in python else self._account(python)
+        account = None if python is None or "gil" not in python else self._account(python, ending.process["cpu_s"])
         if python is not None and self._result is not None:
             python = {**python, "switch_interval_s": self._result["switch_interval_s"]}
         result = self._make_result(status, ending, account) if self.started else None
@@ -237,13 +237,14 @@ class Transcript:
             return JobState.LOST
         return JobState.SUCCEEDED
 
-    def _account(self, python: dict[str, Any]) -> Gil:
+    def _account(self, python: dict[str, Any], process_cpu_s: float | None) -> Gil:
         """Say how contended the GIL was. A scenario may have set another switch interval: the longer one counts."""
         returned = self._result or {}
         return gil.account(
             self._timeline.rows,
             enabled=python["gil"],
             switch_interval_s=max(python.get("switch_interval_s", 0.0), returned.get("switch_interval_s", 0.0)),
+            process_cpu_s=process_cpu_s,
         )
 
     def _make_result(self, status: JobState, ending: Ending, account: Gil | None) -> Result:

@@ -55,8 +55,33 @@ def test_the_bound(facts: dict[str, Any], waited_s: float | None) -> None:
     assert (None if waited_s is None else "estimated") == account["basis"]["gil_wait_s"]
 
 
+@pytest.mark.parametrize(
+    ("others", "process_cpu_s", "waited_s"),
+    [
+        pytest.param([], 0.26, 0.01, id="alone"),
+        pytest.param([], None, 0.75, id="nobody tells"),
+        pytest.param([row(cpu_s=0.4)], 0.66, 0.41, id="as long as another one computes"),
+        pytest.param([row(cpu_s=0.4, core_wait_s=0.2)], 0.66, 0.61, id="and would if it had a core"),
+        pytest.param([], 0.2, 0.0, id="clocks that differ do not make it negative"),
+    ],
+)
+def test_somebody_else_has_it(others: list[ThreadRow], process_cpu_s: float | None, waited_s: float) -> None:
+    """Who waits for the GIL waits for somebody who computes: not longer than all others did."""
+    thread = row()
+    gil.account([thread, *others], enabled=True, switch_interval_s=0.005, process_cpu_s=process_cpu_s)
+    assert pytest.approx(waited_s) == thread["gil_wait_s"]
+
+
+def test_contention_of_threads_that_sleep() -> None:
+    """Threads that sleep in turn, and hardly compute, are not said to be in each other's way."""
+    rows = [row(cpu_s=0.001, voluntary_switches=20) for _ in range(4)]
+    account = gil.account(rows, enabled=True, switch_interval_s=0.005, process_cpu_s=0.01)
+    assert account["contention"] is not None
+    assert account["contention"] < 0.01
+
+
 def test_contention() -> None:
-    """It is the share of waiting in the time in which threads ran or could have: four that take turns wait 3 of 4."""
+    """It is the share of waiting in the threads' lives: four that take turns wait 3 of 4."""
     account = gil.account([row() for _ in range(4)], enabled=True, switch_interval_s=0.005)
     assert pytest.approx(0.75) == account["contention"]
 

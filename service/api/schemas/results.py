@@ -142,8 +142,8 @@ class GilView(Answer):
 
     enabled: bool
     contention: float | None
-    """Of the time in which threads ran or could have run, the share that they waited for the GIL, 0 to 1: an upper
-    bound, as `gil_wait_s` is; the main thread is left out."""
+    """Of the lives of all threads together, the share that they waited for the GIL, 0 to 1: an upper bound, as
+    `gil_wait_s` is. Threads that sleep have nearly 0, four that compute by turns 0.75. The main thread is left out."""
     method: Literal["accounting"]
     """`accounting`: from what the system counted of each thread."""
     basis: dict[str, Basis | None]
