@@ -193,7 +193,7 @@ class Job:
     Attributes:
         request: the scenario's name, its parameters and the job's options, every default filled in.
         lane: which ThreadPoolExecutor carries it.
-        attempt: how often it was started; 0 while it waits for the first time.
+        attempt: how often it was started, but for the starts that a stop of the service cut short; 0 before the first.
     """
 
     id: str
@@ -222,10 +222,14 @@ class Job:
         self._check(JobState.RUNNING)
         return replace(self, status=JobState.RUNNING, attempt=self.attempt + 1, started_at=now)
 
-    def put_back(self) -> Job:
-        """Return the job as it waits again after a run that was not its fault to lose."""
+    def put_back(self, *, counted: bool = True) -> Job:
+        """Return the job as it waits again after a run that was not its fault to lose.
+
+        Args:
+            counted: whether that was one of its attempts.
+        """
         self._check(JobState.QUEUED)
-        return replace(self, status=JobState.QUEUED, started_at=None)
+        return replace(self, status=JobState.QUEUED, started_at=None, attempt=self.attempt - (not counted))
 
     def finish(self, report: Report, now: datetime, queued_s: float | None = None) -> Job:
         """Return the job with what its run showed.

@@ -199,7 +199,8 @@ class Runner:
             waits: the client hears of the job only when it has settled, or after a while: both writes share a commit.
 
         Raises:
-            QueueFull: as many jobs wait as may.
+            QueueFull: as many jobs wait as may. With a key the ticket's futures raise it: what was accepted before is
+                given again.
             ShuttingDown: the service is ending.
         """
         settled: Future[Job] = promise()  # by its own name: an end that cannot be written leaves the entry with another
@@ -208,17 +209,40 @@ class Runner:
             if self._closing:
                 self._observe(JobRefused(job, "shutting_down"))
                 raise errors.ShuttingDown
-            if sum(self._queued.values()) >= self._limits.max_queued:
-                self._observe(JobRefused(job, "queue_full"))
-                raise errors.QueueFull(self._limits.max_queued, self._limits.retry_after_s)
-            self._entries[job.id] = entry
-            self._queued[job.lane] += 1
+            full = sum(self._queued.values()) >= self._limits.max_queued
+            if not full:
+                self._entries[job.id] = entry
+                self._queued[job.lane] += 1
+        if full:
+            return self._repeat(job, idempotency)
         accepted = self._store.add(job, idempotency, lazily=waits and idempotency is None)
         begun = idempotency is None
         if begun:
             self._schedule(entry)
         accepted.add_done_callback(lambda added: self._accepted(entry, added, begun))
         return Ticket(accepted, settled)
+
+    def _repeat(self, job: Job, idempotency: Idempotency | None) -> Ticket:
+        """Give the job again that was accepted under this key: there is no room for a new one."""
+        refusal = errors.QueueFull(self._limits.max_queued, self._limits.retry_after_s)
+        if idempotency is None:
+            self._observe(JobRefused(job, "queue_full"))
+            raise refusal
+        ticket = Ticket(promise(), promise())
+
+        def found(known: Future[Job | None]) -> None:
+            first = None if known.exception() else known.result()
+            if first is not None:
+                tell(ticket.accepted, Added(first, replayed=True))
+                self._follow(ticket.settled, first)
+                return
+            if not known.exception():
+                self._observe(JobRefused(job, "queue_full"))
+            refuse(ticket.accepted, known.exception() or refusal)
+            refuse(ticket.settled, known.exception() or refusal)
+
+        self._store.known(idempotency).add_done_callback(found)
+        return ticket
 
     def _accepted(self, entry: _Entry, accepted: Future[Added], begun: bool) -> None:
         """Go on with a job once it is on disk, or let go of one that is not to be. Runs on the store's thread."""
@@ -229,7 +253,7 @@ class Runner:
             refuse(entry.settled, refusal)
         elif accepted.result().replayed:
             self._forget(entry)
-            self._follow(entry, accepted.result().job)
+            self._follow(entry.settled, accepted.result().job)
         else:
             self._observe(JobAccepted(accepted.result().job))
             if not begun:
@@ -243,13 +267,13 @@ class Runner:
                 entry.job = entry.job.end_without_run(JobState.LOST, self._clock())
         entry.feed.close()
 
-    def _follow(self, entry: _Entry, first: Job) -> None:
+    def _follow(self, settled: Future[Job], first: Job) -> None:
         """Tell the waiters of a repeated request what becomes of the first."""
         other = self.watch(first.id)
         if other is None:
-            tell(entry.settled, first if first.finished else self._store.get(first.id))
+            tell(settled, first if first.finished else self._store.get(first.id))
         else:
-            other.add_done_callback(lambda done: pass_on(done, entry.settled))
+            other.add_done_callback(lambda done: pass_on(done, settled))
 
     def _schedule(self, entry: _Entry) -> None:
         with contextlib.suppress(RuntimeError):  # the pools are shut down: it waits in the store for the next start
@@ -319,9 +343,9 @@ class Runner:
 
     def _put_back(self, entry: _Entry) -> None:
         with self._lock:
-            back = entry.job = entry.job.put_back()
-            self._queued[back.lane] += 1
             closing = self._closing
+            back = entry.job = entry.job.put_back(counted=not closing)
+            self._queued[back.lane] += 1
             entry.feed.tell([story.returned(back, self._clock(), _STOPPED if closing else _NOT_RUN)])
             self._store.move(JobState.RUNNING, back, entry.feed.log())  # here: before any move that a cancel makes
         self._observe(JobPutBack(back, "stopped" if closing else "not_run"))
@@ -394,11 +418,16 @@ class Runner:
 
         Returns:
             None if the job is not on its way here: it is finished, or unknown.
+
+        Raises:
+            IllegalMove: it has come to its end, which is not on disk yet.
         """
         with self._lock:
             entry = self._entries.get(job_id)
-            if entry is None or entry.job.finished:
+            if entry is None:
                 return None
+            if entry.job.finished:
+                raise errors.IllegalMove(f"The job has come to its end, which is being written down. {job_id}")
             settled, waiting = entry.settled, entry.job.status is JobState.QUEUED
             if waiting:
                 cancelled = entry.job.end_without_run(JobState.CANCELLED, self._clock())

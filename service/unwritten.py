@@ -97,6 +97,9 @@ class Unwritten:
         except errors.JobError as exc:
             _log.error("the end of a job has no job any more", extra={"job": end.job.id, "reason": str(exc)})
             end.written.set_exception(exc)
+        except Exception:  # noqa: BLE001  a fault of ours must not keep the other ends from being written
+            _log.exception("the end of a job could not be written", extra={"job": end.job.id})
+            return False
         return True
 
     def _brought_to(self, job: Job, log: EventLog) -> Job:

@@ -104,6 +104,15 @@ class JobStore(ABC):
             StoreUnavailable: nothing was remembered.
         """
 
+    @abstractmethod
+    def known(self, idempotency: Idempotency) -> Future[Job | None]:
+        """Find the job that has a key, if there is one; sees every write that was called for before.
+
+        The future raises:
+            IdempotencyConflict: the key belongs to a job with another fingerprint.
+            StoreUnavailable: it could not be read.
+        """
+
     @property
     @abstractmethod
     def life(self) -> int:

@@ -59,13 +59,22 @@ class MemoryStore(Store):
 
     def _add(self, job: Job, idempotency: Idempotency | None) -> Added:
         if idempotency is not None:
-            fingerprint, job_id = self._keys.setdefault(idempotency.key, (idempotency.fingerprint, job.id))
-            if fingerprint != idempotency.fingerprint:
-                raise IdempotencyConflict(idempotency.key, job_id)
-            if job_id != job.id:
-                return Added(self._jobs[job_id], replayed=True)
+            first = self._known(idempotency)
+            if first is not None:
+                return Added(first, replayed=True)
+            self._keys[idempotency.key] = idempotency.fingerprint, job.id
         self._jobs[job.id] = job
         return Added(job)
+
+    def known(self, idempotency: Idempotency) -> Future[Job | None]:
+        """Find the job that has a key; see the base class."""
+        return self._write(lambda: self._known(idempotency))
+
+    def _known(self, idempotency: Idempotency) -> Job | None:
+        fingerprint, job_id = self._keys.get(idempotency.key, (idempotency.fingerprint, None))
+        if fingerprint != idempotency.fingerprint:
+            raise IdempotencyConflict(idempotency.key, str(job_id))
+        return None if job_id is None else self._jobs[job_id]
 
     def move(
         self,

@@ -68,6 +68,10 @@ class SqlStore(Store):
         """Remember a new job; see the base class."""
         return self._writer.write(lambda connection: sql_jobs.add(connection, job, idempotency), lazily)
 
+    def known(self, idempotency: Idempotency) -> Future[Job | None]:
+        """Find the job that has a key; see the base class."""
+        return self._writer.write(lambda connection: sql_jobs.known(connection, idempotency))
+
     def move(self, before: JobState, job: Job, log: EventLog | None = None, *, lazily: bool = False) -> Future[None]:
         """Replace a job; see the base class."""
         kept = None if log is None else (log.epoch, sql_jobs.deflated(log.events))  # here: the writer has enough to do

@@ -21,7 +21,7 @@ from service.stores.base import Added, Idempotency, JobQuery
 from service.stores.faults import readable
 from service.stores.sql_tables import event_logs, jobs, lives
 
-__all__ = ["add", "begin_life", "deflated", "delete", "find", "logs", "move", "page", "unfinished"]
+__all__ = ["add", "begin_life", "deflated", "delete", "find", "known", "logs", "move", "page", "unfinished"]
 
 _KEPT = [column for column in jobs.columns if column.name not in ("idempotency_key", "fingerprint")]
 _ALL = [column.name for column in _KEPT]
@@ -53,15 +53,20 @@ def begin_life(connection: Connection) -> int:
 
 def add(connection: Connection, job: Job, idempotency: Idempotency | None) -> Added:
     """Remember a new job, or find the one that has its key already."""
-    if idempotency is not None:
-        row = connection.execute(_SELECT_BY_KEY, {"key": idempotency.key}).mappings().one_or_none()
-        if row is not None and row["fingerprint"] != idempotency.fingerprint:
-            raise IdempotencyConflict(idempotency.key, row["id"])
-        if row is not None:
-            return Added(_job(row), replayed=True)
+    first = None if idempotency is None else known(connection, idempotency)
+    if first is not None:
+        return Added(first, replayed=True)
     key, fingerprint = (idempotency.key, idempotency.fingerprint) if idempotency else (None, None)
     connection.execute(_INSERT, {**_row(job, _ALL), "idempotency_key": key, "fingerprint": fingerprint})
     return Added(job)
+
+
+def known(connection: Connection, idempotency: Idempotency) -> Job | None:
+    """Return the job that has a key, if there is one."""
+    row = connection.execute(_SELECT_BY_KEY, {"key": idempotency.key}).mappings().one_or_none()
+    if row is not None and row["fingerprint"] != idempotency.fingerprint:
+        raise IdempotencyConflict(idempotency.key, row["id"])
+    return None if row is None else _job(row)
 
 
 def move(connection: Connection, before: JobState, job: Job, log: tuple[int, bytes] | None) -> None:

@@ -178,6 +178,19 @@ def test_the_same_key_with_another_request_is_a_conflict(store: JobStore) -> Non
         store.get(second.id)
 
 
+def test_a_key_can_be_asked_for(store: JobStore) -> None:
+    """Whoever asks for a key gets its job, as it is now, or nothing; another request is told of the conflict."""
+    same = Idempotency("key", "fingerprint")
+    assert _done(store.known(same)) is None
+    job = make_job()
+    store.add(job, same)
+    assert job == _done(store.known(same))  # it sees what was called for before
+    with pytest.raises(IdempotencyConflict) as refused:
+        _done(store.known(Idempotency("key", "another")))
+    assert job.id == refused.value.job_id
+    assert _done(store.known(Idempotency("another", "fingerprint"))) is None
+
+
 def test_other_keys_and_no_key_make_other_jobs(store: JobStore) -> None:
     """The same request with another key, or without one, is a new job each time."""
     jobs = [make_job() for _ in range(4)]

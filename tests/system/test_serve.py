@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 from pathlib import Path
 
 import httpx
@@ -265,9 +266,7 @@ class TestEnd:
         server.start()
         assert 200 == server.ask("POST", f"/v1/jobs/{busy}/cancel").status_code
         for job_id in [running, *queued]:
-            assert "succeeded" == server.job(job_id, wait_s=60)["status"]
-        assert 1 == server.job(queued[0])["attempt"]
-        assert 2 == server.job(running)["attempt"]
+            assert ("succeeded", 1) == itemgetter("status", "attempt")(server.job(job_id, wait_s=60))
 
     def test_client_that_waits_does_not_hold_up_the_end(self, server: Server) -> None:
         """A held answer is given when the service ends: it was accepted, and will run after the next start."""
