@@ -116,6 +116,7 @@ class Job:
         self._returned: Optional[Dict[str, Any]] = None
         self._ending: Optional[Dict[str, Any]] = None
         self._knots: Knots = {}  # at the shipper's last look
+        self._forked = False  # whether this is a process that the scenario forked
 
     def serve(self, link_descriptor: int) -> None:
         """Serve the job; returns when the process should end."""
@@ -172,8 +173,12 @@ class Job:
             }
             data = _checked(report)
         except BaseException as exc:  # noqa: BLE001  SystemExit and KeyboardInterrupt are the scenario's own, too
+            if self._forked:
+                _end_as_script(exc)
             self._note_limit(exc)
             return wire.encode(_error(exc))
+        if self._forked:
+            _end_as_script(None)
         self._returned = returned
         return data
 
@@ -219,7 +224,9 @@ class Job:
     def _leave_to_itself(self) -> None:
         """In a process that the scenario forks: what it prints is collected as C's output is; the link is not its."""
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
-        os.close(self._link.descriptor)
+        if not self._forked:  # in one that such a process forks the number may be that of a file of its own
+            os.close(self._link.descriptor)
+        self._forked = True
 
     def _ship(self) -> None:
         """Send what is new and obey the service, until the process ends. Runs on a raw thread."""
@@ -309,6 +316,21 @@ def _rehearsal(_: Any, lab: Lab) -> Dict[str, Any]:
     return {"outcome": "done"}
 
 
+def _end_as_script(exc: Optional[BaseException]) -> None:
+    """End a process that the scenario forked and that came to the end of `run`, as a script's process would end."""
+    code: Any = exc.code if isinstance(exc, SystemExit) else 0
+    if exc is not None and not isinstance(exc, SystemExit):
+        traceback.print_exception(type(exc), exc, _own_part(exc))
+        code = 1
+    if not isinstance(code, (int, type(None))):
+        sys.stderr.write(f"{code}\n")
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    cage.flush_streams()
+    os._exit((code or 0) & 0xFF)
+
+
 def _encoded(frames: List[wire.Frame]) -> bytes:
     return b"".join([wire.encode(frame) for frame in frames])
 
@@ -341,7 +363,16 @@ def _judged(returned: Any, outcomes: Mapping[str, Tuple[str, str]], module: Modu
         )
     grade, meaning = outcomes[returned["outcome"]]
     values = {name: value for name, value in returned.items() if name != "outcome"}
+    _check_depth(values, wire.MAX_DEPTH)
     return {"outcome": returned["outcome"], "grade": grade, "meaning": meaning, "values": values}
+
+
+def _check_depth(value: Any, left: int) -> None:
+    if left == 0:
+        raise ValueError(f"The values of the result are nested deeper than {wire.MAX_DEPTH}.")
+    if isinstance(value, (dict, list, tuple)):
+        for member in value.values() if isinstance(value, dict) else value:
+            _check_depth(member, left - 1)
 
 
 def _error(exc: BaseException) -> wire.Frame:

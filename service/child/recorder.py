@@ -12,6 +12,7 @@ from __future__ import annotations
 import _thread
 import codecs
 import io
+import itertools
 import os
 import resource
 import threading
@@ -25,6 +26,7 @@ __all__ = ["Recorder", "Stream", "ThreadLog", "has_more_than_threads"]
 _MAX_LINE = 16_384  # characters: a longer line without an end is cut here, so that nothing grows without bound
 _LONGEST = 1_000_000  # characters: a line that has an end is cut here, for the frame that it has to fit into
 _READ_BYTES = 65_536  # one read of what C code printed
+_NAMELESS = "a thread without a name"  # a raw one, as the autopsy calls it, too
 _NUMBER, _KIND = 2, 3  # where an event has its thread's number and its kind
 _OF_THREADS = ("start", "end")  # the kinds that every thread has, and that are always kept
 _NATIVE = 1  # in a child, the file that collects what is written to 1 and 2
@@ -177,7 +179,7 @@ class Recorder:
         """A log for a thread that did not come from the lab: the main thread, or one of a library's."""
         ident = _thread.get_ident()
         known = {thread.ident: thread.name for thread in threading.enumerate()}
-        log = self._own.log = ThreadLog(known.get(ident), main=ident == threading.main_thread().ident)
+        log = self._own.log = ThreadLog(known.get(ident, _NAMELESS), main=ident == threading.main_thread().ident)
         self._logs.append(log)
         return log
 
@@ -212,7 +214,7 @@ class Recorder:
                     self._number(log)
                 self._cut(log, events, lines)
             events = self._keep(sorted(events, key=_at)) if events else events
-            self._read_native(lines)
+            self._read_native(lines, last)
             if last:
                 for log in [*self._logs, self._native_log]:
                     if log.dropped:  # the thread has thrown away the end of this line, and counted it
@@ -280,9 +282,10 @@ class Recorder:
         self._room -= size
         lines.append((log.line_ns, log.name, log.number, line))
 
-    def _read_native(self, lines: List[Any]) -> None:
+    def _read_native(self, lines: List[Any], last: bool) -> None:
         """Take in what was written to the standard descriptors, past Python's own streams."""
-        for _ in range(_MAX_READS):
+        reads = itertools.count() if last else range(_MAX_READS)
+        for _ in reads:
             try:
                 data = os.pread(_NATIVE, _READ_BYTES, self._native_read)
             except OSError:  # the scenario closed it, or put something else there
@@ -290,6 +293,10 @@ class Recorder:
             if not data:
                 return
             self._native_read += len(data)
+            if self._full:  # there may be millions of lines
+                self._dropped += data.count(b"\n")
+                self._native_log.line = ""
+                continue
             self._take_text(self._native_log, self.now_ns(), self._decoder.decode(data), lines)
 
 

@@ -52,6 +52,7 @@ from typing import Any, Dict, Iterator
 
 __all__ = [
     "LEAST_LINE",
+    "MAX_DEPTH",
     "MAX_FRAME_BYTES",
     "MAX_NAME",
     "MOST_FRAMES",
@@ -70,6 +71,7 @@ __all__ = [
 PROTOCOL = 4
 
 LEAST_LINE = 16  # bytes of output that a line counts as, chosen: empty ones would else be a million in a megabyte
+MAX_DEPTH = 64  # of a result's values: far more than a reader can follow, far less than what JSON writers can
 MAX_NAME = 200  # characters of a thread's or a lock's, chosen: it stands beside all that is told of them
 MOST_ROWS = 10_000  # threads of one job whose start and end are told, chosen: a scenario may start them without end
 MOST_THREADS = 64  # in an autopsy, chosen: more than anybody reads, and told in a millisecond or two

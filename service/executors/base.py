@@ -72,7 +72,7 @@ class Order:
             scenario=scenario.name,
             digest=scenario.digest,
             source=scenario.source,
-            params={name: request[name] for name in scenario.fields()},
+            params={name: request[name] for name in scenario.fields() if name in request},  # some may be newer
             timeout_s=request["timeout_s"],
             kept=kept,
             trace=request.get("trace", "threads"),  # absent from jobs of before there was a choice, as the next two

@@ -316,8 +316,6 @@ class _Conversation:
             self._poll.register(descriptor, select.POLLIN)
         while True:
             ready = {descriptor for descriptor, _ in self._poll.poll(self._milliseconds_left())}
-            if not ready:
-                self._press(JobState.TIMED_OUT)
             if self._woken in ready:
                 self._poll.unregister(self._woken)
                 self._press(JobState.CANCELLED)
@@ -325,6 +323,8 @@ class _Conversation:
                 self._listen()
             if self._child.status in ready:
                 return self._report(self._child.ended())
+            if time.monotonic() >= self._deadline:  # however much it still has to say
+                self._press(JobState.TIMED_OUT)
 
     def _milliseconds_left(self) -> float:
         return max(0.0, self._deadline - time.monotonic()) * 1000

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.child.wire import MOST_FRAMES, BadFrame, Frame, text, whole
+from service.child.wire import MAX_DEPTH, MOST_FRAMES, BadFrame, Frame, text, whole
 from service.jobs import CycleLink, StackFrame, ThreadAtEnd
 
 __all__ = ["cycle", "flag", "grade", "in_turn", "members", "number", "observed", "text_or_none", "thread_at_end"]
 
-_MAX_DEPTH = 64  # of the values of a result: far more than a reader can follow, far less than what JSON writers can
 _GRADES = ("acceptable", "interesting", "forbidden")
 
 
@@ -21,7 +20,7 @@ def observed(frame: Frame) -> Frame:
     values = frame["values"]
     if not isinstance(values, dict):
         raise BadFrame(f"no outcome: {frame!r:.200}")
-    _check_depth(values, _MAX_DEPTH)
+    _check_depth(values, MAX_DEPTH)
     return {
         "outcome": text(frame["outcome"]),
         "grade": grade(frame["grade"]),
@@ -93,7 +92,7 @@ def flag(value: Any) -> bool:
 
 def _check_depth(value: Any, left: int) -> None:
     if left == 0:
-        raise BadFrame(f"values nested deeper than {_MAX_DEPTH}")
+        raise BadFrame(f"values nested deeper than {MAX_DEPTH}")
     if isinstance(value, (dict, list)):
         for member in value.values() if isinstance(value, dict) else value:
             _check_depth(member, left - 1)

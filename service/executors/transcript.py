@@ -163,11 +163,11 @@ class Transcript:
         self._news.append({"type": "started", "at_s": 0.0, "active_threads": before})
 
     def _take_events(self, frame: Frame) -> None:
-        for at_ns, thread, number, kind, facts in frame["events"]:
+        for at_ns, thread, number, kind, facts in _some(frame["events"]):
             self._news.append(self._timeline.add(Event(whole(at_ns), text(thread), whole(number), kind, facts)))
 
     def _take_output(self, frame: Frame) -> None:
-        for at_ns, thread, number, line in frame["lines"]:
+        for at_ns, thread, number, line in _some(frame["lines"]):
             self._room -= max(len(text(line)) + 1, LEAST_LINE)
             if self._room < 0:
                 raise BadFrame("more output than its order allows")
@@ -316,6 +316,13 @@ class Transcript:
         if ending.broken:
             return Failure(type="ChildBroken", message=f"The child broke the protocol: {ending.broken}", traceback=None)
         return Failure(type="ChildDied", message=_death(ending.process), traceback=None)
+
+
+def _some(rows: list[Any]) -> list[Any]:
+    """The rows of a frame, of which there is at least one: a flood of frames ends at what their order allows."""
+    if not rows:
+        raise BadFrame("a frame that says nothing")
+    return rows
 
 
 def _stranded(stack: Stack, row: ThreadRow | None) -> ThreadAtEnd:

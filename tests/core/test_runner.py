@@ -257,6 +257,14 @@ def test_an_order_carries_what_a_child_needs(start: Start) -> None:
     assert [expected] == executor.orders
 
 
+def test_a_job_of_before_its_scenario_had_a_parameter(start: Start) -> None:
+    """A job that was accepted before its scenario got another parameter runs, with the default of that."""
+    executor = ScriptedExecutor()
+    job = make_job(request={"scenario": "probe", "timeout_s": 3.5})
+    assert JobState.SUCCEEDED is _settled(start(executor=executor).submit(job).settled).status
+    assert [{}] == [order.params for order in executor.orders]
+
+
 def test_a_scenario_that_fails_is_not_tried_again(start: Start) -> None:
     """What a scenario does to itself is its result: one attempt, and its error in the job."""
     failed = make_report(JobState.FAILED)

@@ -123,6 +123,46 @@ def test_a_forked_process_prints(run: Run) -> None:
     assert ["from a process"] == [line for _, line in lines(report)]
 
 
+def test_a_forked_process_keeps_its_files(run: Run) -> None:
+    """A file that a forked process opens is its own in the processes that it forks, whatever its number."""
+    report = run("""
+        if os.fork() == 0:
+            with open("log", "w") as log:
+                if os.fork() == 0:
+                    log.write("hello")
+                    log.flush()
+                    os._exit(0)
+                os.wait()
+            os._exit(0)
+        os.wait()
+        return {"outcome": "done", "log": open("log").read()}
+    """)
+    assert {"log": "hello"} == result_of(report)["values"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "code", "said"),
+    [
+        ("return {'outcome': 'done'}", 0, []),
+        ("sys.exit()", 0, []),
+        ("sys.exit(7)", 7, []),
+        ("sys.exit('no more')", 1, ["no more"]),
+        ("raise ValueError('no such thing')", 1, ["ValueError: no such thing"]),
+    ],
+)
+def test_a_forked_process_ends_as_that_of_a_script(run: Run, statement: str, code: int, said: list[str]) -> None:
+    """A process that the scenario forked and that comes to the end of `run` ends as elsewhere, and tells nobody."""
+    report = run(f"""
+        if os.fork() == 0:
+            {statement}
+        _, status = os.wait()
+        return {{"outcome": "done", "code": os.waitstatus_to_exitcode(status)}}
+    """)
+    assert (JobState.SUCCEEDED, {"code": code}) == (report.status, result_of(report)["values"])
+    assert said == [line for _, line in lines(report)][-1:]
+    assert "service/child" not in str(lines(report))
+
+
 def test_a_program_prints(run: Run) -> None:
     """What a program prints that the scenario started is output of no thread."""
     report = run("subprocess.run(['echo', 'hello'], check=True)", "import subprocess")
@@ -182,6 +222,13 @@ def test_texts_that_are_far_too_long(run: Run, top: str) -> None:
     report = run(f"thread = lab.Thread(target=int, name='n' * 9_000_000)\nthread.start()\nthread.join()\n{top}")
     assert (JobState.SUCCEEDED if top == "pass" else JobState.FAILED) == report.status
     assert 200 == len(result_of(report)["threads"][0]["name"])
+
+
+def test_millions_of_lines_from_c(run: Run) -> None:
+    """What C code or another program prints beyond its room is counted to the last line."""
+    report = run("os.write(1, b'x\\n' * 3_000_000)", max_output_bytes=16_000)
+    assert JobState.SUCCEEDED == report.status
+    assert (1_000, 2_999_000) == (len(lines(report)), result_of(report)["output_dropped"])
 
 
 def test_a_line_without_an_end(run: Run) -> None:
@@ -345,6 +392,33 @@ def test_a_warning_is_said_once(run: Run) -> None:
     """A scenario's own warnings are in the answer, each once."""
     report = run("lab.warn('Mind the gap.')\nlab.warn('Mind the gap.')")
     assert ["Mind the gap."] == result_of(report)["warnings"]
+
+
+def test_values_that_are_too_deep(run: Run) -> None:
+    """Values that nobody could read are the scenario's failure, and not a broken link."""
+    report = run("value = []\nfor _ in range(100): value = [value]\nreturn {'outcome': 'done', 'value': value}")
+    assert (JobState.FAILED, "ValueError") == (report.status, failure_of(report)[0])
+    assert "nested deeper than 64" in failure_of(report)[1]
+
+
+def test_a_flood_of_frames_does_not_outlast_the_deadline(executor: LocalExecutor) -> None:
+    """A child that talks without pause, past its own recorder, is ended when its time is up."""
+    line = '{"type":"output","lines":[[1,null,null,"x"]]}\\n'
+    source = write_scenario(f"while True: os.write(3, b'{line}' * 100)")
+    report = executor.run(make_order(source, timeout_s=0.5, max_output_bytes=10**12), SILENT, Cancel())
+    assert JobState.TIMED_OUT == report.status
+
+
+def test_a_flood_of_empty_frames(run: Run) -> None:
+    """A child that talks without pause and says nothing breaks the link, at once."""
+    report = run("""while True: os.write(3, b'{"type":"events","events":[]}\\n' * 100)""")
+    assert (JobState.LOST, "ChildBroken") == (report.status, failure_of(report)[0])
+
+
+def test_a_raw_thread_has_its_say(run: Run) -> None:
+    """What a thread without a `threading.Thread` notes is told, too."""
+    report = run("_thread.start_new_thread(lab.note, ('hello',))\ntime.sleep(0.2)", "import _thread")
+    assert (JobState.SUCCEEDED, None) == (report.status, report.error)
 
 
 @pytest.mark.parametrize(
