@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from service import errors
 from service.events import EventLog
 from service.jobs import LEGAL_MOVES, Job, JobState
-from service.promises import promise
+from service.promises import promise, refuse, tell
 from service.stores.base import JobStore
 
 __all__ = ["Unwritten"]
@@ -78,7 +78,8 @@ class Unwritten:
             last = self._closing.wait(_AGAIN_S)
             with self._lock:
                 ends, self._ends = self._ends, []
-            left = [end for end in ends if not self._write(end)]
+            begun = [(end, self._brought_to(end.job, end.log)) for end in ends]  # all, before any is waited for:
+            left = [end for end, brought in begun if not _settled(end, brought)]  # they share what commits there are
             if last:
                 _give_up(left)
                 left = []
@@ -88,31 +89,48 @@ class Unwritten:
                     self._thread = None
                     return
 
-    def _write(self, end: _End) -> bool:
-        """Bring a job from wherever the store has it to its end; return whether that is settled."""
+    def _brought_to(self, job: Job, log: EventLog) -> Future[Job]:
+        """Bring a job from wherever the store has it to its end."""
+        brought: Future[Job] = promise()
         try:
-            end.written.set_result(self._brought_to(end.job, end.log))
-        except errors.StoreUnavailable:
-            return False
-        except errors.JobError as exc:
-            _log.error("the end of a job has no job any more", extra={"job": end.job.id, "reason": str(exc)})
-            end.written.set_exception(exc)
-        except Exception:  # noqa: BLE001  a fault of ours must not keep the other ends from being written
-            _log.exception("the end of a job could not be written", extra={"job": end.job.id})
-            return False
-        return True
+            known = self._store.get(job.id)
+            if known.finished:
+                tell(brought, known)
+                return brought
+            before = known.status
+            if job.status not in LEGAL_MOVES[before]:
+                before = JobState.RUNNING
+                running = replace(job, status=before, finished_at=None, result=None, error=None)
+                self._store.move(known.status, running, lazily=True)
+            moved = self._store.move(before, job, log)
+        except Exception as exc:  # noqa: BLE001  a fault of ours must not keep the other ends from being written
+            refuse(brought, exc)
+            return brought
+        moved.add_done_callback(lambda done: _pass_on(done, job, brought))
+        return brought
 
-    def _brought_to(self, job: Job, log: EventLog) -> Job:
-        known = self._store.get(job.id)
-        if known.finished:
-            return known
-        before = known.status
-        if job.status not in LEGAL_MOVES[before]:
-            before = JobState.RUNNING
-            running = replace(job, status=before, finished_at=None, result=None, error=None)
-            self._store.move(known.status, running, lazily=True)
-        self._store.move(before, job, log).result()
-        return job
+
+def _pass_on(moved: Future[None], job: Job, brought: Future[Job]) -> None:
+    refusal = moved.exception()
+    if refusal is None:
+        tell(brought, job)
+    else:
+        refuse(brought, refusal)
+
+
+def _settled(end: _End, brought: Future[Job]) -> bool:
+    """Tell whoever waits for an end what became of it; return whether that is for good."""
+    try:
+        end.written.set_result(brought.result())
+    except errors.StoreUnavailable:
+        return False
+    except errors.JobError as exc:
+        _log.error("the end of a job has no job any more", extra={"job": end.job.id, "reason": str(exc)})
+        end.written.set_exception(exc)
+    except Exception:  # noqa: BLE001  as above
+        _log.exception("the end of a job could not be written", extra={"job": end.job.id})
+        return False
+    return True
 
 
 def _give_up(ends: list[_End]) -> None:

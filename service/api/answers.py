@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse
 
 from service import story
 from service.api.schemas import job_view
-from service.errors import ShuttingDown
+from service.errors import ShuttingDown, StoreUnavailable
 from service.events import JobEvent
 from service.hub import Feed
 from service.jobs import Job
@@ -151,13 +151,13 @@ class Desk:
         return await asyncio.wrap_future(future)
 
     async def settled(self, future: Future[T] | None, seconds: int | None) -> T | None:
-        """Return the finished job or experiment if it is finished in time, else None."""
+        """Return the finished job or experiment if it is finished in time, and on disk, else None."""
         if future is None or not seconds:
             return None
         waited = asyncio.wrap_future(future)
         await asyncio.wait((waited,), timeout=seconds)  # unlike wait_for, it leaves the future alone
-        if not waited.done() or isinstance(waited.exception(), ShuttingDown):  # it waits for the service's next start
-            return None
+        if not waited.done() or isinstance(waited.exception(), (ShuttingDown, StoreUnavailable)):
+            return None  # it waits for the service's next start, or for the disk: accepted it was all the same
         return waited.result()
 
     def headers(self, finished: bool) -> dict[str, str]:

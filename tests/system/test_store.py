@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -273,6 +274,39 @@ def test_an_end_that_cannot_be_written_is_made_up_for(server: Server, killed: bo
         server.start()
     ended = server.job(job, wait_s=30)
     assert ("succeeded", 1 + killed) == (ended["status"], ended["attempt"])
+
+
+def test_a_client_that_waits_for_an_end_that_cannot_be_written(server: Server) -> None:
+    """It is told that its job is accepted, which is so, and not that nothing was."""
+    server.start()
+    body = {"scenario": "named_workers", "threads": 1, "delay_s": 1.0}
+    with (
+        ThreadPoolExecutor(1) as pool,
+        contextlib.closing(sqlite3.connect(server.folder / "jobs.db", isolation_level=None)) as other,
+    ):
+        asked = pool.submit(server.ask, "POST", "/v1/jobs", json=body, headers={"Prefer": "wait=60"})
+        wait_until(lambda: other.execute("SELECT 1 FROM jobs WHERE status = 'running'").fetchone())
+        other.execute("BEGIN EXCLUSIVE")
+        answer = asked.result(60)
+        assert (202, False) == (answer.status_code, answer.json()["status"] == "succeeded")
+        other.execute("COMMIT")
+    assert "succeeded" == server.job(answer.headers["Location"].rpartition("/")[2], wait_s=30)["status"]
+
+
+def test_the_end_of_the_service_does_not_wait_for_each_end_that_cannot_be_written(server: Server) -> None:
+    """However many jobs have ended while another program has the file, it is waited for once or twice."""
+    server.start()
+    jobs = [server.submit({"scenario": "named_workers", "threads": 1, "delay_s": 1.0}) for _ in range(12)]
+    with contextlib.closing(sqlite3.connect(server.folder / "jobs.db", isolation_level=None)) as other:
+        wait_until(lambda: other.execute("SELECT count(*) FROM jobs WHERE status = 'running'").fetchone() == (12,))
+        other.execute("BEGIN EXCLUSIVE")
+        wait_until(lambda: server.log.count("the end of a job could not be written yet") == 12)
+        begun = time.monotonic()
+        server.stop()
+        assert time.monotonic() - begun < 40  # 10 to 15 s; one after the other takes SQLite's 5 s for each
+        other.execute("COMMIT")
+    server.start()
+    assert {"succeeded"} == {server.job(job, wait_s=30)["status"] for job in jobs}
 
 
 def test_a_lock_of_another_program_costs_a_wait(server: Server) -> None:
