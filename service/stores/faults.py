@@ -17,7 +17,7 @@ from service.errors import StoreUnavailable
 __all__ = ["damaged", "is_of_one_write", "readable", "translated"]
 
 _DAMAGED = (
-    "Stop the service; then put a backup in its place, or save what can be read: "
+    "Stop the service; then remove NAME-wal and NAME-shm and put a backup in its place, or save what can be read: "
     "sqlite3 OLD .recover | sqlite3 NEW, and name NEW in THREADLAB_DATABASE_URL."
 )
 

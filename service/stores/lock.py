@@ -3,7 +3,11 @@
 Who uses it: the SQL store, from before it opens its file until after it has closed it. The lock is `flock`'s: it
 belongs to this open file, which no program that is started from here inherits. What stands in the file is for people.
 
-Source: flock(2).
+The database itself is locked as well, once it is there: the file beside it may be removed, and a hard link has another
+one beside it. SQLite's own locks are of another kind (fcntl) and are not met; but closing any descriptor of a file lets
+go of them, so that this one is closed last.
+
+Source: flock(2), sqlite.org/howtocorrupt.html.
 """
 
 from __future__ import annotations
@@ -45,6 +49,7 @@ class FileLock:
         self._path = database.with_name(database.name + ".lock")
         self._releasing = threading.Lock()
         self._held: int | None = None  # a descriptor; taken away under _releasing: closed twice, it could be another's
+        self._pinned: int | None = None  # as above, of the database itself
 
     def take(self) -> None:
         """Take the lock, or go on without one where the file system has none, and say so.
@@ -75,9 +80,34 @@ class FileLock:
             os.ftruncate(self._held, 0)
             os.pwrite(self._held, _about_us().encode(), 0)
 
+    def pin(self) -> None:
+        """Lock the database itself, if it is there; nothing happens where that cannot be done. Idempotent.
+
+        Raises:
+            DatabaseInUse: another service has it, by another name or without its lock file.
+        """
+        if self._pinned is not None:
+            return
+        try:
+            descriptor = os.open(self._database, os.O_RDONLY | os.O_CLOEXEC)  # on NFS not to be locked: SQLite meets it
+        except OSError:  # SQLite says why, or makes it
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise DatabaseInUse(self._database, "one that came to it by another way") from None
+        except OSError:
+            os.close(descriptor)
+            return
+        self._pinned = descriptor
+
     def release(self) -> None:
         """Let go of it, and leave no file behind. Idempotent."""
         with self._releasing:
+            if self._pinned is not None:
+                os.close(self._pinned)
+                self._pinned = None
             if self._held is not None:
                 self._path.unlink(missing_ok=True)  # before it is let go: after that it may be another one's
                 os.close(self._held)

@@ -43,6 +43,9 @@ _LOG_BYTES = 16 * _MIB  # what the write-ahead log may keep on the disk while it
 _INCREMENTAL = 2  # what `PRAGMA auto_vacuum` says of a file that can be made shorter bit by bit
 
 
+_Place = tuple[int, int] | None  # device and number of a file
+
+
 class Database:
     """A SQLite database in a file.
 
@@ -61,7 +64,9 @@ class Database:
         self._observe = observe
         self._lock = FileLock(self.path)
         self._may_make = True  # a file where there is none; only while it is opened
-        self._place: tuple[int, int] | None = None  # device and number of the file
+        self._log = self.path.with_name(self.path.name + "-wal")
+        self._place: _Place = None
+        self._log_place: _Place = None
         self.reader = self._engine(_READ_PATIENCE_S, pool_size=5, max_overflow=-1)  # as many as there are threads
         self.writer = self._engine(_WRITE_PATIENCE_S, pool_size=1, max_overflow=0)
         sa.event.listen(self.writer, "begin", _begin)
@@ -91,15 +96,16 @@ class Database:
         """
         self._lock.take()
         try:
+            self._lock.pin()
             with translated(f"open {self.path}"):
                 self._prepare()
+            self._lock.pin()  # a file that was made just now
         except BaseException:
             self.close()
             raise
 
     def _prepare(self) -> None:
-        log = self.path.with_name(self.path.name + "-wal")
-        ended_badly = log.exists() and log.stat().st_size > 0  # who closes a database leaves no log
+        ended_badly = self._log.exists() and self._log.stat().st_size > 0  # who closes a database leaves no log
         with self.writer.begin() as connection:
             found = sql_schema.revision(connection)
         if self._ask("PRAGMA auto_vacuum") != _INCREMENTAL:
@@ -112,7 +118,7 @@ class Database:
         if self._ask("PRAGMA auto_vacuum") != _INCREMENTAL:
             self._make_shrinkable()
         self._may_make = False
-        self._place = _place(self.path)
+        self._place, self._log_place = _place(self.path), _place(self._log)
 
     def _check(self) -> None:
         """Refuse a file that a power cut or a bad disk has damaged, before more is written into it."""
@@ -182,6 +188,8 @@ class Database:
             text = "is gone: put it back, or start the service again with an empty one."
         elif now != self._place:
             text = "is another one than the service opened: put that one back, or start the service again."
+        elif _place(self._log) != self._log_place:
+            text = f"has lost {self._log.name}: stop the service, which saves what that held, and start it again."
         else:
             return
         raise StoreUnavailable(f"The database's file {self.path} {text}")
@@ -202,7 +210,7 @@ def _path(url: str) -> Path:
     raise StoreUnavailable(f"{url} names no file: use sqlite:///FILE, or memory: to keep nothing.")
 
 
-def _place(path: Path) -> tuple[int, int] | None:
+def _place(path: Path) -> _Place:
     try:
         found = path.stat()
     except OSError:

@@ -148,3 +148,23 @@ def test_a_program_that_is_started_does_not_inherit_it(path: Path) -> None:
         _opened(path).close()
         child.communicate(b"\n")
     assert 0 == child.returncode
+
+
+@pytest.mark.parametrize("way", ["hard link", "lock removed"])
+def test_no_other_way_leads_to_it(path: Path, way: str) -> None:
+    """A hard link has no lock beside it, and one that somebody removed is none: the database is locked itself."""
+    command = [sys.executable, "-c", _HOLDER, f"sqlite:///{path}"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=_ROOT) as holder:
+        assert holder.stdout is not None
+        assert b"open\n" == holder.stdout.readline()
+        if way == "hard link":
+            (path.parent / "elsewhere").mkdir()
+            other = path.parent / "elsewhere" / "other.db"
+            os.link(path, other)
+        else:
+            other = path
+            path.with_name("jobs.db.lock").unlink()
+        with pytest.raises(DatabaseInUse, match="one that came to it by another way"):
+            _opened(other)
+        holder.communicate(b"")
+    _opened(other).close()

@@ -339,6 +339,21 @@ def test_a_deleted_file_costs_what_it_held(server: Server) -> None:
     server.run(JOB)
 
 
+def test_a_deleted_log_costs_nothing_if_the_service_is_stopped(server: Server) -> None:
+    """When the log beside the file is gone nothing is accepted into it; a stop of the service saves what it held."""
+    server.start()
+    job = server.run(JOB)
+    (server.folder / "jobs.db-wal").unlink()
+    for call in (("GET", "/v1/jobs"), ("GET", f"/v1/jobs/{job['id']}")):
+        assert "has lost jobs.db-wal: stop the service" in problem(server.ask(*call))
+    assert "has lost jobs.db-wal" in problem(server.ask("POST", "/v1/jobs", json=JOB))
+    assert 503 == server.ask("GET", "/readyz").status_code
+    server.stop()
+    server.start()
+    assert job == server.job(job["id"])
+    server.run(JOB)
+
+
 def test_a_broken_row_costs_itself(server: Server) -> None:
     """A row that cannot be read is 503 for whoever asks for it, by name; other jobs are there; it can be deleted."""
     server.start()
