@@ -1,4 +1,4 @@
-"""A job on a terminal: a lane for each thread while it runs, and a table at the end.
+"""A job on a terminal: a track for each thread while it runs, and a table at the end.
 
 Who uses it: the command `threadlab run`. Where the output is no terminal, nothing but the table is written.
 """
@@ -21,7 +21,7 @@ from rich.text import Text
 
 from service.events import JobEvent
 from service.logs import plain
-from service.pictures.lanes import Lane, make
+from service.pictures.tracks import Track, make
 
 __all__ = ["Screen", "screen", "show"]
 
@@ -29,7 +29,7 @@ _FRAMES_PER_S = 8  # smooth enough to the eye; each frame costs a few millisecon
 _MOST_EVENTS = 4_000  # from here on locks are left out of the picture, so that a frame stays as cheap
 _NAME = 24  # characters
 _LINES = 5  # of what was printed last
-_REST = _LINES + 6  # lines of a terminal that are not lanes
+_REST = _LINES + 6  # lines of a terminal that are not tracks
 _LOOKS = {"─": "green", "░": "yellow", "█": "blue", "•": "bold"}  # running, waits, holds, has printed
 
 
@@ -48,11 +48,11 @@ class Screen(AbstractContextManager["Screen"]):
 def screen(name: str, *, as_json: bool) -> Screen:
     """Return what shows a running job of a scenario, as far as anybody looks."""
     console = Console()
-    return _Lanes(name, console) if console.is_terminal and not as_json else Screen()
+    return _Tracks(name, console) if console.is_terminal and not as_json else Screen()
 
 
-class _Lanes(Screen):
-    """Lanes that grow.
+class _Tracks(Screen):
+    """Tracks that grow.
 
     Thread safety: events are appended by the thread that runs the job and read by the one that draws.
     """
@@ -92,21 +92,22 @@ class _Lanes(Screen):
         progress = next((event for event in reversed(told) if event["type"] == "progress"), None)
         if progress is not None:
             parts.append(_bar(progress["done"], progress["of"], self._console.width))
-        parts += self._lanes(told, now_s)
+        parts += self._tracks(told, now_s)
         printed = [event for event in told if event["type"] == "output"][-_LINES:]
         parts += [Text(plain(event["line"]), no_wrap=True, overflow="ellipsis") for event in printed]
         return Group(*parts)
 
-    def _lanes(self, told: list[JobEvent], now_s: float) -> list[RenderableType]:
+    def _tracks(self, told: list[JobEvent], now_s: float) -> list[RenderableType]:
         if len(told) > _MOST_EVENTS:
             told = [event for event in told if event["type"] in ("started", "start", "end")]
-        lanes = make(None, told)
-        end_s = max(now_s, lanes.end_s, 1e-3)
+        tracks = make(None, told)
+        end_s = max(now_s, tracks.end_s, 1e-3)
         room = max(2, self._console.height - _REST)
         width = self._console.width - _NAME - 2
-        earlier = len(lanes.lanes) - room
-        shown = lanes.lanes if earlier <= 0 else [lanes.lanes[0], *lanes.lanes[1 - room :]]  # the main thread, and news
-        drawn: list[RenderableType] = [_lane(lane, end_s, width) for lane in shown]
+        earlier = len(tracks.tracks) - room
+        main, *others = tracks.tracks
+        shown = [main, *(others[1 - room :] if earlier > 0 else others)]  # of these the newest
+        drawn: list[RenderableType] = [_track(track, end_s, width) for track in shown]
         if earlier > 0:
             drawn.insert(1, Text(f"{earlier} earlier threads", style="dim"))
         drawn.append(Text("─ runs  ░ waits for a lock  █ holds one  • prints", style="dim"))
@@ -121,7 +122,7 @@ def _bar(done: int, of: int, width: int) -> RenderableType:
     return grid
 
 
-def _lane(lane: Lane, end_s: float, width: int) -> Text:
+def _track(track: Track, end_s: float, width: int) -> Text:
     cells = [" "] * width
 
     def paint(from_s: float, to_s: float, glyph: str) -> None:
@@ -129,14 +130,14 @@ def _lane(lane: Lane, end_s: float, width: int) -> Text:
         last = min(int(to_s / end_s * width), width - 1)
         cells[first : last + 1] = glyph * (last + 1 - first)
 
-    paint(lane.from_s, end_s if lane.open_end else lane.to_s, "─")
-    for span in lane.waits:
+    paint(track.from_s, end_s if track.open_end else track.to_s, "─")
+    for span in track.waits:
         paint(span.from_s, end_s if span.open_end else span.to_s, "░")
-    for span in lane.holds:
+    for span in track.holds:
         paint(span.from_s, end_s if span.open_end else span.to_s, "█")
-    for mark in lane.marks:
+    for mark in track.marks:
         paint(mark.at_s, mark.at_s, "•")
-    name = plain(lane.name)
+    name = plain(track.name)
     text = Text(f"{name if len(name) < _NAME else name[: _NAME - 2] + '…':<{_NAME}} ", no_wrap=True)
     for glyph in cells:
         text.append(glyph, _LOOKS.get(glyph))

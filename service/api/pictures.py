@@ -30,7 +30,7 @@ def make_router(desk: Desk) -> APIRouter:
         },
     )
     async def job_timeline(job_id: JobId) -> Response:
-        """A picture of its threads: a lane for each, what it held and waited for, and how many were active."""
+        """A picture of its threads: a track for each, what it held and waited for, and how many were active."""
         events, job = await desk.story(job_id)
         drawn = await desk.blocking(timeline.draw, job, events)
         return Response(drawn, media_type="image/svg+xml", headers=SVG_HEADERS)

@@ -1,4 +1,4 @@
-"""A picture of a job's threads: a lane for each, the locks that they held and waited for, and how many were active.
+"""A picture of a job's threads: a track for each, the locks that they held and waited for, and how many were active.
 
 Who uses it: the HTTP face. Pure. Colours are those of Okabe and Ito, which people with any colour vision tell apart;
 waits are hatched as well, so that colour is not the only sign.
@@ -14,8 +14,8 @@ from service.events import JobEvent
 from service.experiments.words import counted, line
 from service.jobs import Job
 from service.pictures.axes import Axis
-from service.pictures.lanes import Lane, Lanes, Span, make
 from service.pictures.svg import Element, element, picture, text
+from service.pictures.tracks import Span, Track, Tracks, make
 
 __all__ = ["draw"]
 
@@ -25,8 +25,8 @@ _LETTER = 6.3  # pixels, about
 _RIGHT = 16.0
 _TOP = 58.0
 _CURVE = 56.0  # height of the curve of active threads
-_MOST_LANES = 65  # the main thread and 64: more than that nobody tells apart; how many more there are is said
-_MOST_MARKS = 200  # of one lane
+_MOST_TRACKS = 65  # the main thread and 64: more than that nobody tells apart; how many more there are is said
+_MOST_MARKS = 200  # of one track
 _NAME = 32  # characters
 _MEANING = 132  # characters that fit into the caption
 _LEAST_S = 1e-6  # from side to side: nothing shorter can be stamped
@@ -45,25 +45,25 @@ text { fill: #e6edf3 } .quiet { fill: #9da7b3 } .back { fill: #0d1117 } .grid { 
 
 def draw(job: Job, events: Iterable[JobEvent]) -> str:
     """Return the picture of a job's last attempt, as SVG."""
-    lanes = make(job.result, events)
-    shown = lanes.lanes[:_MOST_LANES]
+    tracks = make(job.result, events)
+    shown = tracks.tracks[:_MOST_TRACKS]
     pitch = 22.0 if len(shown) <= 16 else 14.0
-    scale = Axis(0.0, max(lanes.end_s, _LEAST_S), _left(shown), _WIDTH - _RIGHT, doubling=False)
+    scale = Axis(0.0, max(tracks.end_s, _LEAST_S), _left(shown), _WIDTH - _RIGHT, doubling=False)
     bottom = _TOP + pitch * len(shown)
-    hues = {lock: _HUES[number % len(_HUES)] for number, lock in enumerate(lanes.locks)}
+    hues = {lock: _HUES[number % len(_HUES)] for number, lock in enumerate(tracks.locks)}
     content = [
         element("rect", class_="back", width="100%", height="100%"),
         _PATTERN,
         element("text", [text(_title(job))], class_="title", x=12, y=22),
         element("text", [text(_caption(job))], class_="quiet", x=12, y=40),
         *_grid(scale, bottom + _CURVE),
-        *(each for n, lane in enumerate(shown) for each in _lane(lane, _TOP + pitch * n, pitch, scale, hues)),
-        *_curve(lanes, bottom + 8, scale),
+        *(each for n, track in enumerate(shown) for each in _track(track, _TOP + pitch * n, pitch, scale, hues)),
+        *_curve(tracks, bottom + 8, scale),
         *_legend(hues, bottom + _CURVE + 34),
-        element("text", [text(_signs(lanes, shown))], class_="quiet", x=_WIDTH - _RIGHT, y=22, text_anchor="end"),
+        element("text", [text(_signs(tracks, shown))], class_="quiet", x=_WIDTH - _RIGHT, y=22, text_anchor="end"),
     ]
     height = bottom + _CURVE + 48
-    return picture(_WIDTH, height, content, title=_title(job), description=_words(job, lanes), style=_STYLE)
+    return picture(_WIDTH, height, content, title=_title(job), description=_words(job, tracks), style=_STYLE)
 
 
 _PATTERN = element(
@@ -81,9 +81,9 @@ _PATTERN = element(
 )
 
 
-def _left(shown: Sequence[Lane]) -> float:
+def _left(shown: Sequence[Track]) -> float:
     least, most = _LEFT
-    return min(max(least, 24 + _LETTER * max(len(lane.name) for lane in shown)), most)
+    return min(max(least, 24 + _LETTER * max(len(track.name) for track in shown)), most)
 
 
 def _grid(scale: Axis, bottom: float) -> Iterator[Element]:
@@ -93,23 +93,23 @@ def _grid(scale: Axis, bottom: float) -> Iterator[Element]:
         yield element("text", [text(_time(tick))], class_="quiet", x=x, y=bottom + 14, text_anchor="middle")
 
 
-def _lane(lane: Lane, top: float, pitch: float, scale: Axis, hues: dict[str, str]) -> Iterator[Element]:
+def _track(track: Track, top: float, pitch: float, scale: Axis, hues: dict[str, str]) -> Iterator[Element]:
     height = pitch - 6
-    name = lane.name if len(lane.name) <= _NAME else f"{lane.name[: _NAME - 1]}…"
-    label = [text(name + (" ◦" if lane.daemon else "")), element("title", [text(lane.name)])]
+    name = track.name if len(track.name) <= _NAME else f"{track.name[: _NAME - 1]}…"
+    label = [text(name + (" ◦" if track.daemon else "")), element("title", [text(track.name)])]
     yield element("text", label, class_=None if pitch > 16 else "small", x=12, y=top + height / 2 + pitch / 5)
-    life = [Span(lane.from_s, lane.to_s, "")]
+    life = [Span(track.from_s, track.to_s, "")]
     yield element("path", class_="life", d=_boxes(life, top + height * 0.3, height * 0.4, scale))
-    for lock in dict.fromkeys(span.lock for span in lane.holds):
-        held = [span for span in lane.holds if span.lock == lock]
+    for lock in dict.fromkeys(span.lock for span in track.holds):
+        held = [span for span in track.holds if span.lock == lock]
         yield element("path", fill=hues[lock], d=_boxes(held, top, height, scale))
-    for lock in dict.fromkeys(span.lock for span in lane.waits):
-        waits = [span for span in lane.waits if span.lock == lock]
+    for lock in dict.fromkeys(span.lock for span in track.waits):
+        waits = [span for span in track.waits if span.lock == lock]
         boxes = _boxes(waits, top + height * 0.2, height * 0.6, scale)  # narrower: what it holds meanwhile is seen
         yield element("path", class_="back", d=boxes)
         yield element("path", fill=hues[lock], fill_opacity=0.35, d=boxes)
         yield element("path", fill="url(#waits)", d=boxes)
-    marks = "".join(f"M{scale.place(mark.at_s):.1f} {top:.1f}v{height:.1f}" for mark in lane.marks[:_MOST_MARKS])
+    marks = "".join(f"M{scale.place(mark.at_s):.1f} {top:.1f}v{height:.1f}" for mark in track.marks[:_MOST_MARKS])
     if marks:
         yield element("path", class_="mark", d=marks, stroke_width=0.75)
 
@@ -130,18 +130,18 @@ def _boxes(spans: Sequence[Span], top: float, height: float, scale: Axis) -> str
     )
 
 
-def _curve(lanes: Lanes, top: float, scale: Axis) -> Iterator[Element]:
-    if not lanes.active:
+def _curve(tracks: Tracks, top: float, scale: Axis) -> Iterator[Element]:
+    if not tracks.active:
         return
-    peak = max(count for _, count in lanes.active)
+    peak = max(count for _, count in tracks.active)
     height = _CURVE - 16
 
     def y(count: int) -> float:
         return top + height * (1 - count / peak) if peak else top + height
 
-    path = f"M{scale.place(0):.1f} {y(lanes.active[0][1]):.1f}"
-    path += "".join(f"H{scale.place(at_s):.1f}V{y(count):.1f}" for at_s, count in lanes.active)
-    yield element("path", class_="curve", d=f"{path}H{scale.place(lanes.end_s):.1f}")
+    path = f"M{scale.place(0):.1f} {y(tracks.active[0][1]):.1f}"
+    path += "".join(f"H{scale.place(at_s):.1f}V{y(count):.1f}" for at_s, count in tracks.active)
+    yield element("path", class_="curve", d=f"{path}H{scale.place(tracks.end_s):.1f}")
     yield element("text", [text(f"active threads, at most {peak}")], class_="quiet", x=12, y=top + height / 2 + 4)
 
 
@@ -154,17 +154,17 @@ def _legend(hues: dict[str, str], y: float) -> Iterator[Element]:
         x += 34 + 6.2 * (len(name) + 23)
 
 
-def _signs(lanes: Lanes, shown: Sequence[Lane]) -> str:
+def _signs(tracks: Tracks, shown: Sequence[Track]) -> str:
     """What is not a colour, and what is not there."""
     said = []
-    if any(lane.marks for lane in shown):
+    if any(track.marks for track in shown):
         said.append("│ a printed line")
-    if any(lane.daemon for lane in shown):
+    if any(track.daemon for track in shown):
         said.append("◦ daemon")
-    if len(lanes.lanes) > len(shown):
-        said.append(f"{counted(len(lanes.lanes) - len(shown), 'more thread')} not shown")
-    if lanes.locks_until_s is not None:
-        said.append(f"locks: kept until {_time(lanes.locks_until_s)} only")
+    if len(tracks.tracks) > len(shown):
+        said.append(f"{counted(len(tracks.tracks) - len(shown), 'more thread')} not shown")
+    if tracks.locks_until_s is not None:
+        said.append(f"locks: kept until {_time(tracks.locks_until_s)} only")
     return " · ".join(said)
 
 
@@ -181,16 +181,16 @@ def _caption(job: Job) -> str:
     return ". ".join(part.rstrip(".") for part in (told, short) if part)
 
 
-def _words(job: Job, lanes: Lanes) -> str:
+def _words(job: Job, tracks: Tracks) -> str:
     """What there is to see, for those who do not see it."""
-    threads = len(lanes.lanes) - 1
-    peak = max((count for _, count in lanes.active), default=None)
-    waits = [(span.to_s - span.from_s, lane.name, span.lock) for lane in lanes.lanes for span in lane.waits]
-    said = [f"{threads} threads beside the main thread in {_time(lanes.end_s)}."]
+    threads = len(tracks.tracks) - 1
+    peak = max((count for _, count in tracks.active), default=None)
+    waits = [(span.to_s - span.from_s, track.name, span.lock) for track in tracks.tracks for span in track.waits]
+    said = [f"{threads} threads beside the main thread in {_time(tracks.end_s)}."]
     if peak is not None:
         said.append(f"At most {peak} were active at once.")
-    if lanes.locks_until_s is not None:
-        said.append(f"What locks did after {_time(lanes.locks_until_s)} was not kept.")
+    if tracks.locks_until_s is not None:
+        said.append(f"What locks did after {_time(tracks.locks_until_s)} was not kept.")
     if waits:
         longest, name, lock = max(waits)
         said.append(f"The longest wait for a lock was {_time(longest)}, of {name} for {lock}.")

@@ -17,7 +17,7 @@ from typing import Any
 
 from service.events import JobEvent
 from service.jobs import Job
-from service.pictures.lanes import Lane, Lanes, make
+from service.pictures.tracks import Track, Tracks, make
 
 __all__ = ["chrome"]
 
@@ -26,13 +26,13 @@ Slice = dict[str, Any]
 
 def chrome(job: Job, events: Iterable[JobEvent]) -> dict[str, Any]:
     """Return the trace of a job's last attempt."""
-    lanes = make(job.result, events)
+    tracks = make(job.result, events)
     pid = (job.result["process"]["pid"] if job.result else None) or 1
-    active = [{"ts": _ns(at_s) / 1e3, "args": {"threads": number}} for at_s, number in lanes.active]
+    active = [{"ts": _ns(at_s) / 1e3, "args": {"threads": number}} for at_s, number in tracks.active]
     slices = [
         {"ph": "M", "name": "process_name", "pid": pid, "tid": 0, "args": {"name": f"{job.scenario} {job.id}"}},
-        *(each for lane in lanes.lanes for each in _lane(lane)),
-        *_flows(lanes),
+        *(each for track in tracks.tracks for each in _track(track)),
+        *_flows(tracks),
         *({"ph": "C", "name": "active threads", **each} for each in active),
     ]
     return {
@@ -49,17 +49,17 @@ def chrome(job: Job, events: Iterable[JobEvent]) -> dict[str, Any]:
     }
 
 
-def _lane(lane: Lane) -> Iterator[Slice]:
-    tid = lane.number
-    yield {"ph": "M", "name": "thread_name", "tid": tid, "args": {"name": lane.name or f"thread {tid}"}}
+def _track(track: Track) -> Iterator[Slice]:
+    tid = track.number
+    yield {"ph": "M", "name": "thread_name", "tid": tid, "args": {"name": track.name or f"thread {tid}"}}
     yield {"ph": "M", "name": "thread_sort_index", "tid": tid, "args": {"sort_index": tid}}
-    life = {"daemon": lane.daemon, "end_seen": not lane.open_end}
-    slices = [_slice("running", lane.from_s, lane.to_s, life)]
-    slices += [_slice(f"wait for {span.lock}", span.from_s, span.to_s, {"lock": span.lock}) for span in lane.waits]
-    slices += [_slice(f"hold {span.lock}", span.from_s, span.to_s, {"lock": span.lock}) for span in lane.holds]
+    life = {"daemon": track.daemon, "end_seen": not track.open_end}
+    slices = [_slice("running", track.from_s, track.to_s, life)]
+    slices += [_slice(f"wait for {span.lock}", span.from_s, span.to_s, {"lock": span.lock}) for span in track.waits]
+    slices += [_slice(f"hold {span.lock}", span.from_s, span.to_s, {"lock": span.lock}) for span in track.holds]
     for from_ns, to_ns, what in _nested(slices):
         yield {"ph": "X", "tid": tid, "ts": from_ns / 1e3, "dur": (to_ns - from_ns) / 1e3, **what}
-    for mark in lane.marks:
+    for mark in track.marks:
         ts = _ns(mark.at_s) / 1e3
         yield {"ph": "i", "s": "t", "name": mark.text or mark.kind, "cat": mark.kind, "tid": tid, "ts": ts}
 
@@ -86,8 +86,8 @@ def _nested(slices: Iterable[tuple[int, int, Slice]]) -> Iterator[tuple[int, int
         ends.append(to_ns)
 
 
-def _flows(lanes: Lanes) -> Iterator[Slice]:
-    for number, flow in enumerate(lanes.flows):
+def _flows(tracks: Tracks) -> Iterator[Slice]:
+    for number, flow in enumerate(tracks.flows):
         same = {"cat": "locks", "name": f"{flow.lock} handed on", "id": number}
         released = max(0, _ns(flow.released_s) - 1)  # within the hold that ends there
         yield {**same, "ph": "s", "tid": flow.from_number, "ts": released / 1e3}

@@ -1,4 +1,4 @@
-"""A job's threads as lanes, as a picture and as a trace."""
+"""A job's threads as tracks, as a picture and as a trace."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from service.jobs import Job
 from service.pictures import timeline, trace
-from service.pictures.lanes import Flow, Span, make
+from service.pictures.tracks import Flow, Span, make
 from tests.stores.helpers import T0, ended_job, make_job, make_report, make_result, running_job
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -53,14 +53,14 @@ def job() -> Job:
 
 def test_a_lock_that_is_handed_on(job: Job) -> None:
     """Who held it, who waited for it, and from which release the wait ended."""
-    lanes = make(job.result, HANDED_ON)
-    main, one, two = lanes.lanes
+    tracks = make(job.result, HANDED_ON)
+    main, one, two = tracks.tracks
     assert (0, [], []) == (main.number, main.holds, main.waits)
     assert ([Span(0.2, 0.5, "A")], []) == (one.holds, one.waits)
     assert ([Span(0.6, 0.7, "A")], [Span(0.3, 0.6, "A")]) == (two.holds, two.waits)
-    assert [Flow("A", 1, 0.5, 2, 0.6)] == lanes.flows
-    assert [(0.0, 1), (0.1, 2), (0.1, 3), (0.8, 2), (0.9, 1)] == lanes.active
-    assert (["A"], 0.9) == (lanes.locks, lanes.end_s)
+    assert [Flow("A", 1, 0.5, 2, 0.6)] == tracks.flows
+    assert [(0.0, 1), (0.1, 2), (0.1, 3), (0.8, 2), (0.9, 1)] == tracks.active
+    assert (["A"], 0.9) == (tracks.locks, tracks.end_s)
 
 
 def test_what_has_no_end(job: Job) -> None:
@@ -72,7 +72,7 @@ def test_what_has_no_end(job: Job) -> None:
         event("acquire", 0.2, 1, lock="A"),
         event("wait", 0.4, 2, lock="A"),
     ]
-    _, one, two = make(job.result, told).lanes
+    _, one, two = make(job.result, told).tracks
     assert (True, 0.4, [Span(0.2, 0.4, "A", open_end=True)]) == (one.open_end, one.to_s, one.holds)
     assert [Span(0.4, 0.4, "A", open_end=True)] == two.waits
 
@@ -80,10 +80,10 @@ def test_what_has_no_end(job: Job) -> None:
 def test_a_wait_in_vain_and_a_release_by_another(job: Job) -> None:
     """A wait that was given up ends there; a hold ends with its release, whoever made it."""
     told = [*HANDED_ON[:5], event("give_up", 0.4, 2, lock="A"), event("release", 0.45, 2, lock="A")]
-    lanes = make(job.result, told)
-    assert [Span(0.3, 0.4, "A")] == lanes.lanes[2].waits
-    assert [Span(0.2, 0.45, "A")] == lanes.lanes[1].holds
-    assert [] == lanes.flows
+    tracks = make(job.result, told)
+    assert [Span(0.3, 0.4, "A")] == tracks.tracks[2].waits
+    assert [Span(0.2, 0.45, "A")] == tracks.tracks[1].holds
+    assert [] == tracks.flows
 
 
 def test_what_was_not_kept_of_locks_is_not_made_up() -> None:
@@ -91,34 +91,34 @@ def test_what_was_not_kept_of_locks_is_not_made_up() -> None:
     dropped = make_result(trace={"mode": "locks", "events": 5, "dropped": 9, "cost_s": 0.1})
     told = [*HANDED_ON[:6], event("end", 0.9, 2, cpu_s=0.1)]
     job = running_job().finish(make_report(result=dropped), T0 + timedelta(seconds=9))
-    lanes = make(job.result, told)
-    assert 0.5 == lanes.locks_until_s
-    assert [Span(0.3, 0.5, "A", open_end=True)] == lanes.lanes[2].waits
+    tracks = make(job.result, told)
+    assert 0.5 == tracks.locks_until_s
+    assert [Span(0.3, 0.5, "A", open_end=True)] == tracks.tracks[2].waits
     drawn = timeline.draw(job, told)
     assert "locks: kept until 500 ms only" in drawn
     assert "What locks did after 500 ms was not kept." in drawn
     whole = make_result(trace={"mode": "locks", "events": 5, "dropped": 0, "cost_s": 0.1})
-    assert (None, 0.9) == (make(whole, told).locks_until_s, make(whole, told).lanes[2].waits[0].to_s)
+    assert (None, 0.9) == (make(whole, told).locks_until_s, make(whole, told).tracks[2].waits[0].to_s)
 
 
 def test_a_run_that_was_killed_lasted_until_then() -> None:
     """What threads waited for when they were ended is drawn until their end: a deadlock is seen."""
     stuck = make_result(timings={"queued_s": None, "startup_s": 0.25, "wall_s": None, "cpu_s": None})
     stuck["process"]["lived_s"] = 1.5
-    lanes = make(stuck, HANDED_ON[:5])
-    assert (1.25, [Span(0.3, 1.25, "A", open_end=True)]) == (lanes.end_s, lanes.lanes[2].waits)
+    tracks = make(stuck, HANDED_ON[:5])
+    assert (1.25, [Span(0.3, 1.25, "A", open_end=True)]) == (tracks.end_s, tracks.tracks[2].waits)
 
 
 def test_what_the_main_thread_prints_last_is_within_its_life() -> None:
     """The wall time counts from a moment after the events' zero; a line at its end is still the main thread's."""
     told = [STARTED, event("output", 0.41, 0, line="done")]
-    assert 0.41 == make(make_result(), told).lanes[0].to_s
+    assert 0.41 == make(make_result(), told).tracks[0].to_s
 
 
 def test_only_the_last_attempt_is_shown(job: Job) -> None:
     """What an earlier attempt told is not mixed with what the last one did."""
-    lanes = make(job.result, [*HANDED_ON, STARTED, start(0.2, 1)])
-    assert [(0, 0.0), (1, 0.2)] == [(lane.number, lane.from_s) for lane in lanes.lanes]
+    tracks = make(job.result, [*HANDED_ON, STARTED, start(0.2, 1)])
+    assert [(0, 0.0), (1, 0.2)] == [(track.number, track.from_s) for track in tracks.tracks]
 
 
 def test_a_job_whose_events_were_not_kept() -> None:
@@ -127,13 +127,13 @@ def test_a_job_whose_events_were_not_kept() -> None:
     assert job.result is not None
     rows = [{"name": "old", "daemon": True, "started_s": 0.25, "ended_s": 0.5}]
     job.result["threads"][:] = rows  # type: ignore[assignment]
-    lane = make(job.result, []).lanes[1]
-    assert ("old", True, 0.25, 0.5, False) == (lane.name, lane.daemon, lane.from_s, lane.to_s, lane.open_end)
+    track = make(job.result, []).tracks[1]
+    assert ("old", True, 0.25, 0.5, False) == (track.name, track.daemon, track.from_s, track.to_s, track.open_end)
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 64, 200])
 def test_the_picture(job: Job, count: int) -> None:
-    """It is well-formed, has a title and a description, and a name for each lane up to the limit."""
+    """It is well-formed, has a title and a description, and a name for each track up to the limit."""
     told = [STARTED, *(start(0.001 * n, n, n + 1) for n in range(1, count + 1))]
     drawn = ET.fromstring(timeline.draw(job, told))
     assert "img" == drawn.get("role")
@@ -189,10 +189,10 @@ def test_any_events(told: list[tuple[str, float, int, str]]) -> None:
     facts = {"daemon": False, "ident": 1, "native_id": 1, "active_threads": 2, "cpu_s": None, "done": 1, "of": 2}
     events = [event(kind, at_s, n, lock=name, text=name, line=name, **facts) for kind, at_s, n, name in told]
     job = make_job()
-    lanes = make(job.result, events)
-    for lane in lanes.lanes:
-        assert all(0 <= span.from_s <= span.to_s <= lanes.end_s for span in (*lane.waits, *lane.holds))
-        waits = sorted(lane.waits, key=lambda span: span.from_s)
+    tracks = make(job.result, events)
+    for track in tracks.tracks:
+        assert all(0 <= span.from_s <= span.to_s <= tracks.end_s for span in (*track.waits, *track.holds))
+        waits = sorted(track.waits, key=lambda span: span.from_s)
         assert all(one.to_s <= two.from_s for one, two in pairwise(waits))
     ET.fromstring(timeline.draw(job, events))
     made = trace.chrome(job, events)["traceEvents"]

@@ -99,7 +99,7 @@ def on_terminal(folder: Path, terminal: Terminal, arguments: Sequence[str], *awa
 
 class TestHere:
     def test_lanes_grow_on_a_terminal(self, tmp_path: Path, terminal: Terminal) -> None:
-        """While it runs there is a lane for each thread and what it prints; at its end the table."""
+        """While it runs there is a track for each thread and what it prints; at its end the table."""
         seen = on_terminal(tmp_path, terminal, ["interleaving", "--delay-s", "0.3"], "Thread-1", "─────", "holds one")
         assert "interleaving: interleaved" in seen
         assert "│ status" in seen

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from service.events import JobEvent
 from service.jobs import Result
 
-__all__ = ["Flow", "Lane", "Lanes", "Mark", "Span", "make"]
+__all__ = ["Flow", "Mark", "Span", "Track", "Tracks", "make"]
 
 _OF_LOCKS = ("wait", "acquire", "release", "give_up")
 
@@ -47,7 +47,7 @@ class Flow:
 
 
 @dataclass(slots=True)
-class Lane:
+class Track:
     """One thread; number 0 is the main thread."""
 
     number: int
@@ -62,7 +62,7 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True)
-class Lanes:
+class Tracks:
     """All threads of a job, the main thread first, and what is between them.
 
     Attributes:
@@ -72,7 +72,7 @@ class Lanes:
         locks_until_s: until when what locks did was kept; None where all of it was.
     """
 
-    lanes: list[Lane]
+    tracks: list[Track]
     flows: list[Flow]
     active: list[tuple[float, int]]
     end_s: float
@@ -81,12 +81,12 @@ class Lanes:
     @property
     def locks(self) -> list[str]:
         """The locks that were seen, in the order of their first use."""
-        used = [span for lane in self.lanes for span in (*lane.waits, *lane.holds)]
+        used = [span for track in self.tracks for span in (*track.waits, *track.holds)]
         return list(dict.fromkeys(span.lock for span in sorted(used, key=lambda span: span.from_s)))
 
 
-def make(result: Result | None, events: Iterable[JobEvent]) -> Lanes:
-    """Return the lanes of a job's last attempt; of one whose events were not kept, from its result's threads.
+def make(result: Result | None, events: Iterable[JobEvent]) -> Tracks:
+    """Return the tracks of a job's last attempt; of one whose events were not kept, from its result's threads.
 
     Args:
         result: what the run showed; None while it is not known.
@@ -140,15 +140,15 @@ class _Builder:
     def __init__(self, end_s: float, wall_s: float, locks_until_s: float | None) -> None:
         self._end_s = end_s
         self._locks_until_s = locks_until_s
-        self._main = Lane(0, "MainThread", False, 0.0, wall_s or end_s, open_end=not wall_s)
-        self._lanes = {0: self._main}
+        self._main = Track(0, "MainThread", False, 0.0, wall_s or end_s, open_end=not wall_s)
+        self._tracks = {0: self._main}
         self._waiting: dict[int, JobEvent] = {}  # by number: the wait that has not ended
         self._held: dict[str, JobEvent] = {}  # by lock: the acquire that was not released
         self._released: dict[str, JobEvent] = {}  # by lock: the last release
         self._flows: list[Flow] = []
         self._active: list[tuple[float, int]] = []
 
-    def build(self, told: Sequence[JobEvent]) -> Lanes:
+    def build(self, told: Sequence[JobEvent]) -> Tracks:
         for event in told:
             take = getattr(self, f"_{event['type']}", None)
             if take is not None:
@@ -159,30 +159,30 @@ class _Builder:
         for lock in list(self._held):
             self._end_hold(lock, known_s, open_end=True)
         self._main.to_s = max([self._main.to_s, *(mark.at_s for mark in self._main.marks)])  # its clock begins earlier
-        lanes = sorted(self._lanes.values(), key=lambda lane: (lane.number != 0, lane.from_s, lane.number))
-        return Lanes(lanes, self._flows, self._active, self._end_s, self._locks_until_s)
+        tracks = sorted(self._tracks.values(), key=lambda track: (track.number != 0, track.from_s, track.number))
+        return Tracks(tracks, self._flows, self._active, self._end_s, self._locks_until_s)
 
-    def _lane(self, event: JobEvent) -> Lane:
+    def _track(self, event: JobEvent) -> Track:
         number = event["number"]
-        if number not in self._lanes:  # a thread that did not come from the lab
-            self._lanes[number] = Lane(number, event["thread"] or "", False, event["at_s"], self._end_s)
-        return self._lanes[number]
+        if number not in self._tracks:  # a thread that did not come from the lab
+            self._tracks[number] = Track(number, event["thread"] or "", False, event["at_s"], self._end_s)
+        return self._tracks[number]
 
     def _started(self, event: JobEvent) -> None:
         self._active.append((0.0, event["active_threads"]))
 
     def _start(self, event: JobEvent) -> None:
-        lane = Lane(event["number"], event["thread"], event["daemon"], event["at_s"], self._end_s)
-        self._lanes[lane.number] = lane
+        track = Track(event["number"], event["thread"], event["daemon"], event["at_s"], self._end_s)
+        self._tracks[track.number] = track
         self._active.append((event["at_s"], (self._active[-1][1] if self._active else 1) + 1))
 
     def _end(self, event: JobEvent) -> None:
-        lane = self._lane(event)
-        lane.to_s, lane.open_end = event["at_s"], False
+        track = self._track(event)
+        track.to_s, track.open_end = event["at_s"], False
         self._active.append((event["at_s"], max(0, (self._active[-1][1] if self._active else 1) - 1)))
 
     def _wait(self, event: JobEvent) -> None:
-        self._lane(event)
+        self._track(event)
         self._end_wait(event["number"], event["at_s"])
         self._waiting[event["number"]] = event
 
@@ -191,7 +191,7 @@ class _Builder:
 
     def _acquire(self, event: JobEvent) -> None:
         waited = event["number"] in self._waiting
-        self._lane(event)
+        self._track(event)
         self._end_wait(event["number"], event["at_s"])
         release = self._released.pop(event["lock"], None)
         if waited and release is not None:
@@ -205,17 +205,17 @@ class _Builder:
 
     def _output(self, event: JobEvent) -> None:
         if event["number"] is not None:
-            self._lane(event).marks.append(Mark(event["at_s"], "output", event["line"]))
+            self._track(event).marks.append(Mark(event["at_s"], "output", event["line"]))
 
     def _note(self, event: JobEvent) -> None:
-        self._lane(event).marks.append(Mark(event["at_s"], "note", event["text"]))
+        self._track(event).marks.append(Mark(event["at_s"], "note", event["text"]))
 
     def _end_wait(self, number: int, at_s: float, *, open_end: bool = False) -> None:
         wait = self._waiting.pop(number, None)
         if wait is not None:
-            self._lanes[number].waits.append(Span(wait["at_s"], at_s, wait["lock"], open_end))
+            self._tracks[number].waits.append(Span(wait["at_s"], at_s, wait["lock"], open_end))
 
     def _end_hold(self, lock: str, at_s: float, *, open_end: bool = False) -> None:
         taken = self._held.pop(lock, None)
         if taken is not None:
-            self._lanes[taken["number"]].holds.append(Span(taken["at_s"], at_s, lock, open_end))
+            self._tracks[taken["number"]].holds.append(Span(taken["at_s"], at_s, lock, open_end))
