@@ -28,6 +28,7 @@ from typing import Any, Literal, NamedTuple, TypedDict
 from service.child.wire import MOST_ROWS, text, whole
 
 __all__ = [
+    "LOCK_EVENTS",
     "ActiveThreads",
     "Basis",
     "Event",
@@ -50,8 +51,10 @@ EventType = Literal[
 Trace = Literal["threads", "locks", "off"]
 Basis = Literal["measured", "estimated", "exact"]
 
+LOCK_EVENTS: frozenset[EventType] = frozenset({"wait", "acquire", "release", "give_up"})
+"""What is told of a lock, each with its name; only with `trace: locks`."""
+
 _NS = 1e9
-_ON_LOCKS = ("wait", "acquire", "release", "give_up")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +188,7 @@ class Timeline:
         if self._remarks >= self.max_events:
             raise ValueError("more events than its order allows")
         self._remarks += 1
-        if event.kind in _ON_LOCKS:
+        if event.kind in LOCK_EVENTS:
             return {"lock": text(event.facts)}
         if event.kind == "note":
             return {"text": text(event.facts)}

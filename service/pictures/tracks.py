@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from service.events import JobEvent
+from service.events import LOCK_EVENTS, JobEvent
 from service.jobs import Result
 
 __all__ = ["Flow", "Mark", "Span", "Track", "Tracks", "make"]
-
-_OF_LOCKS = ("wait", "acquire", "release", "give_up")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +109,7 @@ def _locks_until_s(result: Result | None, told: Sequence[JobEvent]) -> float | N
     tracing = result.get("trace") if result else None  # of a job from before tracing there is none
     if not tracing or not tracing["dropped"]:
         return None
-    return max((event["at_s"] for event in told if event["type"] in _OF_LOCKS), default=None)
+    return max((event["at_s"] for event in told if event["type"] in LOCK_EVENTS), default=None)
 
 
 def _last_attempt(events: Iterable[JobEvent]) -> list[JobEvent]:
