@@ -64,7 +64,9 @@ class File:
         form = self.keep()["gzip" in given.get("accept-encoding", "")]
         headers = {**form.headers, **(more or {})}
         if headers["ETag"] in tags(given.get("if-none-match", "")):
-            return NotModifiedResponse(Headers(headers))
+            unchanged = NotModifiedResponse(Headers(headers))  # keeps but few of them
+            unchanged.headers.update(more or {})  # a browser takes what a 304 says for the page that it has
+            return unchanged
         return Response(form.body, media_type=self._media_type, headers=headers)
 
 

@@ -114,7 +114,7 @@ class RequestContext:
                     done = True
                     return
                 headers["X-Request-ID"] = request_id
-                secure(headers)
+                secure(headers, status)
                 answer = _answer(method, scope, status, begun, "content-length" not in headers)
                 self._traffic.begins(answer)
             elif method == "HEAD":
@@ -139,12 +139,18 @@ def _answer(method: str, scope: Scope, status: int | None, begun: float, streams
     return Answer(method, route, status, time.perf_counter() - begun, streams)
 
 
-def secure(headers: MutableHeaders) -> None:
-    """Say what browsers may do with an answer. Pictures can be shown by other sites: they are made to be embedded."""
-    media_type = headers.get("content-type", "").partition(";")[0]
+def secure(headers: MutableHeaders, status: int) -> None:
+    """Say what browsers may do with an answer. Pictures can be shown by other sites: they are made to be embedded.
+
+    A 304 does not tell of what kind the thing is, and a browser takes its headers for those that the thing came with:
+    what depends on the kind is left as it was.
+    """
     headers["X-Content-Type-Options"] = "nosniff"
     for name, value in _HEADERS.items():
         headers.setdefault(name, value)
+    if status == 304:
+        return
+    media_type = headers.get("content-type", "").partition(";")[0]
     headers.setdefault(
         "Cross-Origin-Resource-Policy", "cross-origin" if media_type == "image/svg+xml" else "same-origin"
     )

@@ -240,6 +240,6 @@ def _answer(refusal: Refusal, request_id: str, default_headers: list[tuple[bytes
     headers["X-Request-ID"] = request_id
     if kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = "1"
-    secure(headers)
+    secure(headers, kind.status)
     lines = [b"HTTP/1.1 %d %b" % (kind.status, HTTPStatus(kind.status).phrase.encode())]
     return b"\r\n".join([*lines, *(b"%b: %b" % each for each in headers.raw), b"", body])

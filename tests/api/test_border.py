@@ -152,6 +152,16 @@ class TestHeaders:
         readers = "cross-origin" if path.endswith(".svg") else "same-origin"
         assert readers == headers["cross-origin-resource-policy"]
 
+    def test_who_has_it_keeps_its_policy(self, client: Client) -> None:
+        """A 304 changes nothing of what a browser was told with the content: it says the page's own policy, or none."""
+        policy = client.get("/").headers["content-security-policy"]
+        job = client.run({"scenario": "counter"})["id"]
+        for path, expected in (("/", policy), ("/assets/icon.svg", None), (f"/v1/jobs/{job}", None)):
+            again = client.get(path, headers={"If-None-Match": client.get(path).headers["etag"]})
+            assert (304, expected) == (again.status_code, again.headers.get("content-security-policy"))
+            assert "cross-origin-resource-policy" not in again.headers
+            assert "nosniff" == again.headers["x-content-type-options"]
+
     @pytest.mark.parametrize(
         ("method", "path", "status"),
         [

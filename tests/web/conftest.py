@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Route, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Route, sync_playwright
 
 from tests.support import need
 from tests.system.server import Server
-from tests.web.visit import Visit
+from tests.web.visit import Visit, opened
 
 FLAGS = [
     "--headless",
@@ -20,7 +20,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PATIENCE_MS = 30_000  # a page takes a second or two here; Redoc's a little longer on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +40,9 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser, live_server: Server) -> Iterator[Visit]:
-    """A fresh page whose every request to another host is blocked and written down."""
+    """A fresh page whose every request to another host is blocked and written down; its browser keeps no cache."""
     context = browser.new_context(base_url=live_server.url)
-    context.set_default_timeout(PATIENCE_MS)
-    visit = Visit(context.new_page())
+    visit = opened(context)
     home = urlsplit(live_server.url).netloc
 
     def guard(route: Route) -> None:
@@ -57,8 +55,13 @@ def visit(browser: Browser, live_server: Server) -> Iterator[Visit]:
 
     context.route("**/*", guard)
     context.route_web_socket("**/*", lambda socket: visit.abroad.append(socket.url))
-    visit.page.on("console", lambda message: visit.errors.append(message.text) if message.type == "error" else None)
-    visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
-    visit.page.on("response", lambda answer: visit.missing.append(answer.url) if answer.status >= 400 else None)
     yield visit
+    context.close()
+
+
+@pytest.fixture
+def at_home(browser: Browser, live_server: Server) -> Iterator[BrowserContext]:
+    """A browser as people have it: with a cache, which Playwright switches off where requests are looked at."""
+    context = browser.new_context(base_url=live_server.url)
+    yield context
     context.close()
