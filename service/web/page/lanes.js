@@ -28,6 +28,7 @@ export class Lanes {
     this.latestOfLocks = 0;
     this.locksUntil = null; // until when what locks did was kept; null where all of it was
     this.started = false;
+    this.still = false; // time stands still: the job has stopped, or nobody tells what it does
     this.finished = false;
     this.clock = null; // the page's clock at the run's zero, in ms; as early as any event allows
   }
@@ -35,6 +36,7 @@ export class Lanes {
   /** Take one event; `now_ms` is when it came, by the page's clock. */
   take(event, now_ms) {
     this.#turn(event.id.split("-")[0]);
+    this.still = false;
     if (event.at_s !== undefined && event.at_s !== null) {
       this.latest = Math.max(this.latest, event.at_s);
       this.clock = Math.min(this.clock ?? Infinity, now_ms - event.at_s * 1000);
@@ -100,9 +102,9 @@ export class Lanes {
     this.progress = { done, of };
   }
 
+  /** How long a run was that was ended by force is not among its events: its result tells. */
   _state({ status }) {
-    if (["queued", "running"].includes(status)) return;
-    this.finish(this.latest);
+    this.still = !["queued", "running"].includes(status);
   }
 
   /** The run is over: nothing lasts beyond `at`. */
@@ -131,13 +133,13 @@ export class Lanes {
 
   /** How long the run is by now. */
   length(now_ms) {
-    if (this.finished || this.clock === null) return this.latest;
+    if (this.finished || this.still || this.clock === null) return this.latest;
     return Math.max(this.latest, (now_ms - this.clock) / 1000);
   }
 
   /** What a thread is doing, in a word. */
   doing(lane) {
-    if (this.finished) return "";
+    if (this.finished || this.still) return "";
     if (lane.to !== null) return "ended";
     if (lane.wait.at(-1)?.to === null) return "waits for a lock";
     return lane.hold.at(-1)?.to === null ? "holds a lock" : "running";

@@ -1,0 +1,36 @@
+"""What the page shows of a run: its lanes, its figures, what it printed, and how it ended."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.system.server import Server
+from tests.web.visit import Visit, check_clean
+
+pytestmark = pytest.mark.browser
+
+SHARES = """() => [...document.querySelectorAll(".bars")].map((bars) => {
+  const box = bars.querySelector(".running").getBBox();
+  return (box.x + box.width) / bars.clientWidth;
+})"""  # of the run's whole length, at which each thread ended
+
+
+@pytest.mark.parametrize(
+    ("body", "cancels"),
+    [
+        pytest.param({"scenario": "deadlock", "trace": "locks", "timeout_s": 2.0}, False, id="stuck"),
+        pytest.param({"scenario": "custom", "program": [{"target": "sleep", "args": [30]}]}, True, id="cancelled"),
+    ],
+)
+def test_lanes_of_a_run_ended_by_force(
+    visit: Visit, live_server: Server, body: dict[str, object], cancels: bool
+) -> None:
+    """A thread that lived to the end is drawn to the end, though its last event came long before."""
+    visit.page.goto(f"/?job={live_server.submit(body)}")
+    if cancels:
+        visit.page.locator(".doing").get_by_text("running").first.wait_for()
+        visit.page.wait_for_timeout(1_000)  # time in which nothing happens is what this is about
+        visit.page.get_by_role("button", name="Cancel").click()
+    visit.page.locator(".details").wait_for()
+    visit.page.wait_for_function(f"({SHARES})().every((share) => share > 0.98)")
+    check_clean(visit)
