@@ -9,9 +9,10 @@ import { command } from "./curl.js";
 import { Form } from "./form.js";
 import { Scale } from "./lanes_view.js";
 import { Run, Trouble } from "./run.js";
-import { changedValues, fieldsOf, initialValues } from "./schema.js";
+import { changedValues, initialValues } from "./schema.js";
 import { Catalog, Experiments, Queue, RecentJobs } from "./shelf.js";
-import { decode, format, parse, push } from "./url.js";
+import { format, parse, push } from "./url.js";
+import { parameters, useValues } from "./use_values.js";
 import { changes, named } from "./words.js";
 import { html, useEffect, useRef, useState } from "../vendor/htm/standalone.module.js";
 
@@ -78,19 +79,13 @@ const addressOf = (job) => format(job.scenario, {}, job.id, null);
 
 /** One scenario: its form, and the runs that were made with it. */
 function Bench({ scenario, place, interpreters, go, onChange }) {
-  const fields = fieldsOf(scenario.parameters);
-  const [values, setValues] = useState(() => valuesAt(place, fields, scenario));
   const [problem, setProblem] = useState(null);
   const [busy, setBusy] = useState(false);
   const [seen, setSeen] = useState({});
-  const shape = JSON.stringify(place.given);
-  useEffect(() => setValues(valuesAt(place, fields, scenario)), [shape]);
+  const { fields, values, edit } = useValues(place, scenario, seen[place.job]);
   const changed = changedValues(fields, values);
   const body = { scenario: scenario.name, ...changed };
-  const remember = (job) => {
-    setSeen((before) => ({ ...before, [job.id]: job }));
-    if (job.id === place.job && Object.keys(place.given).length === 0) setValues(valuesOf(job, fields));
-  };
+  const remember = (job) => setSeen((before) => ({ ...before, [job.id]: job }));
   const run = async (event) => {
     event.preventDefault();
     setBusy(true);
@@ -104,13 +99,12 @@ function Bench({ scenario, place, interpreters, go, onChange }) {
     }
     setBusy(false);
   };
-  const set = (name, value) => setValues((before) => ({ ...before, [name]: value }));
   return html`<div class="bench">
     <form class="controls" aria-label="Scenario" onSubmit=${run} novalidate>
       <h1>${scenario.title}</h1>
       <p class="summary">${scenario.summary}</p>
-      <${Examples} scenario=${scenario} onChoose=${(example) => setValues({ ...initialValues(fields), ...example })} />
-      <${Form} fields=${fields} values=${values} errors=${problem?.fields ?? []} interpreters=${interpreters} onChange=${set} />
+      <${Examples} scenario=${scenario} onChoose=${(example) => edit({ ...initialValues(fields), ...example })} />
+      <${Form} fields=${fields} values=${values} errors=${problem?.fields ?? []} interpreters=${interpreters} onChange=${edit} />
       ${problem && html`<${Trouble} problem=${problem} />`}
       <div class="actions">
         <button type="submit" class="primary" disabled=${busy}>${place.job ? "Run again" : "Run"}</button>
@@ -123,27 +117,10 @@ function Bench({ scenario, place, interpreters, go, onChange }) {
   </div>`;
 }
 
-/** What the address says, over the scenario's first example where it says nothing, over the defaults. */
-function valuesAt(place, fields, scenario) {
-  const given = Object.fromEntries(
-    fields.filter(({ name }) => name in place.given).map((field) => [field.name, decode(place.given[field.name], field)]),
-  );
-  const bare = place.job === null && Object.keys(given).length === 0;
-  return { ...initialValues(fields), ...(bare ? without(scenario.examples[0]?.body) : given) };
-}
-
-/** A job that was opened by its id alone fills the form. */
-const valuesOf = (job, fields) => ({ ...initialValues(fields), ...without(job.request) });
-
-function without(body = {}) {
-  const { scenario: _, ...rest } = body;
-  return rest;
-}
-
 const Examples = ({ scenario, onChoose }) =>
   html`<div class="examples" role="group" aria-label="Examples">
     ${scenario.examples.map(
-      ({ caption, body }) => html`<button type="button" class="small" onClick=${() => onChoose(without(body))}>${caption}</button>`,
+      ({ caption, body }) => html`<button type="button" class="small" onClick=${() => onChoose(parameters(body))}>${caption}</button>`,
     )}
   </div>`;
 

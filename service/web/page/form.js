@@ -20,7 +20,7 @@ export function Form({ fields, values, errors, interpreters, onChange }) {
       field=${field.name === "python" ? withInterpreters(field, interpreters) : field}
       value=${values[field.name]}
       wrong=${wrong}
-      onChange=${(value) => onChange(field.name, value)}
+      onChange=${(value) => onChange({ [field.name]: value })}
     />`;
   };
   const homeless = errors.filter(({ pointer }) => !fields.some(({ name }) => pointer.split("/")[1] === name));

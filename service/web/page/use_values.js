@@ -1,0 +1,50 @@
+/**
+ * The values of a scenario's form as a Preact hook.
+ *
+ * Used by `app.js`. They are what the address says of them; where it names a job only, what that job was asked for; and
+ * what was typed since then, which nothing but another address takes away.
+ */
+
+import { fieldsOf, initialValues } from "./schema.js";
+import { decode } from "./url.js";
+import { useEffect, useRef, useState } from "../vendor/htm/standalone.module.js";
+
+/**
+ * @param {import("./url.js").Place} place
+ * @param {object|undefined} job  the place's job, once it is known
+ * @returns {{fields: import("./schema.js").Field[], values: object, edit: (changes: object) => void}}
+ */
+export function useValues(place, scenario, job) {
+  const fields = fieldsOf(scenario.parameters);
+  const [values, setValues] = useState(() => valuesAt(place, fields, scenario));
+  const touched = useRef(false); // whether something was typed at this place
+  useEffect(() => {
+    touched.current = false;
+    setValues(valuesAt(place, fields, scenario));
+  }, [place]);
+  useEffect(() => {
+    if (job && !touched.current && saysNothing(place)) setValues({ ...initialValues(fields), ...parameters(job.request) });
+  }, [place, job?.id]);
+  const edit = (changes) => {
+    touched.current = true;
+    setValues((before) => ({ ...before, ...changes }));
+  };
+  return { fields, values, edit };
+}
+
+/** What the address says, over the scenario's first example where it says nothing, over the defaults. */
+function valuesAt(place, fields, scenario) {
+  const given = Object.fromEntries(
+    fields.filter(({ name }) => name in place.given).map((field) => [field.name, decode(place.given[field.name], field)]),
+  );
+  const bare = place.job === null && Object.keys(given).length === 0;
+  return { ...initialValues(fields), ...(bare ? parameters(scenario.examples[0]?.body) : given) };
+}
+
+const saysNothing = ({ given }) => Object.keys(given).length === 0;
+
+/** A request without the scenario's name. */
+export function parameters(request = {}) {
+  const { scenario: _, ...rest } = request;
+  return rest;
+}
