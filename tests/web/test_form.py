@@ -36,3 +36,24 @@ def test_back_to_a_job(visit: Visit, live_server: Server) -> None:
     visit.page.get_by_text("This run").wait_for(state="detached")
     expect(field).to_have_value("77")
     check_clean(visit)
+
+
+def test_what_is_no_json_is_not_run(visit: Visit) -> None:
+    """Neither a program with a slip in it is run nor the one before it: its field says what is wrong with it."""
+    asked: list[str] = []
+    visit.page.on("request", lambda request: asked.append(request.method))
+    visit.page.goto("/?scenario=custom")
+    field, run = visit.page.locator("#field-program"), visit.page.get_by_role("button", name="Run", exact=True)
+    field.fill('[{"target": "sleep", "args": [0.01], "name": "mine",}]')
+    run.click()
+    visit.page.locator("#field-program-wrong").get_by_text("This is not JSON").wait_for()
+    expect(field).to_have_attribute("aria-invalid", "true")
+    expect(field).to_be_focused()
+    run.click()
+    expect(field).to_have_value('[{"target": "sleep", "args": [0.01], "name": "mine",}]')
+    field.fill('[{"target": "sleep", "args": [0.01], "name": "mine"}]')
+    expect(field).to_have_attribute("aria-invalid", "false")
+    run.click()
+    visit.page.locator(".name").get_by_text("mine").wait_for()
+    assert 1 == asked.count("POST")
+    check_clean(visit)

@@ -9,7 +9,7 @@ import { command } from "./curl.js";
 import { Form } from "./form.js";
 import { Scale } from "./lanes_view.js";
 import { Run, Trouble } from "./run.js";
-import { changedValues, initialValues } from "./schema.js";
+import { changedValues, initialValues, unreadable } from "./schema.js";
 import { Catalog, Experiments, Queue, RecentJobs } from "./shelf.js";
 import { format, parse, push } from "./url.js";
 import { parameters, useValues } from "./use_values.js";
@@ -85,9 +85,11 @@ function Bench({ scenario, place, interpreters, go, onChange }) {
   const { fields, values, edit } = useValues(place, scenario, seen[place.job]);
   const changed = changedValues(fields, values);
   const body = { scenario: scenario.name, ...changed };
+  const garbled = unreadable(fields, values);
   const remember = (job) => setSeen((before) => ({ ...before, [job.id]: job }));
   const run = async (event) => {
     event.preventDefault();
+    if (garbled.length) return event.target.querySelector("[aria-invalid=true]").focus();
     setBusy(true);
     setProblem(null);
     try {
@@ -104,7 +106,7 @@ function Bench({ scenario, place, interpreters, go, onChange }) {
       <h1>${scenario.title}</h1>
       <p class="summary">${scenario.summary}</p>
       <${Examples} scenario=${scenario} onChoose=${(example) => edit({ ...initialValues(fields), ...example })} />
-      <${Form} fields=${fields} values=${values} errors=${problem?.fields ?? []} interpreters=${interpreters} onChange=${edit} />
+      <${Form} fields=${fields} values=${values} errors=${[...garbled, ...(problem?.fields ?? [])]} interpreters=${interpreters} onChange=${edit} />
       ${problem && html`<${Trouble} problem=${problem} />`}
       <div class="actions">
         <button type="submit" class="primary" disabled=${busy}>${place.job ? "Run again" : "Run"}</button>

@@ -5,6 +5,8 @@
  * the problem's JSON pointer names.
  */
 
+import { same } from "./schema.js";
+import { decode } from "./url.js";
 import { named } from "./words.js";
 import { html, useEffect, useState } from "../vendor/htm/standalone.module.js";
 
@@ -119,23 +121,17 @@ function ListInput({ field, value, common, onChange }) {
   return html`<input type="text" ...${common} value=${(value ?? []).join(", ")} onChange=${({ target }) => onChange(parse(target.value))} />`;
 }
 
-/** Text that is not JSON yet is kept as it was typed, and said to be so. */
-function JsonInput({ value, common, onChange }) {
+/** What was typed stays as it was typed; it is the value as soon as it is JSON, and also, as a text, when it is left. */
+function JsonInput({ field, value, common, onChange }) {
   const [draft, setDraft] = useState(null);
-  useEffect(() => setDraft(null), [JSON.stringify(value)]);
-  const text = draft ?? JSON.stringify(value, null, 2);
+  useEffect(() => setDraft((typed) => (typed !== null && same(decode(typed, field), value) ? typed : null)), [JSON.stringify(value)]);
+  const text = draft ?? (typeof value === "string" ? value : JSON.stringify(value, null, 2));
   const take = ({ target }) => {
     setDraft(target.value);
-    target.setCustomValidity("");
+    const read = decode(target.value, field);
+    if (typeof read !== "string") onChange(read);
   };
-  const leave = ({ target }) => {
-    try {
-      onChange(JSON.parse(target.value));
-    } catch (error) {
-      target.setCustomValidity(`This is not JSON: ${error.message}`);
-      target.reportValidity();
-    }
-  };
+  const leave = ({ target }) => onChange(decode(target.value, field));
   return html`<textarea ...${common} rows="10" spellcheck="false" value=${text} onInput=${take} onChange=${leave}></textarea>`;
 }
 

@@ -60,5 +60,20 @@ export const changedValues = (fields, values) =>
     fields.filter(({ name, initial }) => !same(values[name], initial)).map(({ name }) => [name, values[name]]),
   );
 
+/** What was typed as JSON and is none: the value is the text then. In the words and the shape of a problem's fields. */
+export const unreadable = (fields, values) =>
+  fields
+    .filter(({ kind, name }) => kind === "json" && typeof values[name] === "string")
+    .map(({ name }) => ({ pointer: `#/${name}`, detail: `This is not JSON${whyNot(values[name])}` }));
+
+function whyNot(text) {
+  try {
+    JSON.parse(text);
+    return ": it is a text.";
+  } catch (error) {
+    return `: ${error.message}.`;
+  }
+}
+
 /** Whether two JSON values are equal. */
 export const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
