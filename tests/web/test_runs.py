@@ -34,3 +34,27 @@ def test_lanes_of_a_run_ended_by_force(
     visit.page.locator(".details").wait_for()
     visit.page.wait_for_function(f"({SHARES})().every((share) => share > 0.98)")
     check_clean(visit)
+
+
+def test_figures(visit: Visit) -> None:
+    """A whole number is written in full, a duration in the unit that suits it, a rate as a rate."""
+    visit.page.goto("/")
+    facts = {
+        "expected": 1_233_333,
+        "per_addition_s": 4.6e-6,
+        "tasks_per_s": 18.357,
+        "share": 0.123456789,
+        "wall_s": None,
+    }
+    said = visit.page.evaluate(
+        "async (facts) => { const { fact } = await import('/assets/page/words.js');"
+        " return Object.entries(facts).map(([name, value]) => fact(name, value)); }",
+        facts,
+    )
+    assert [
+        ["expected", "1,233,333"],
+        ["per addition", "4.6 µs"],
+        ["tasks per second", "18.357"],
+        ["share", "0.123457"],
+        ["wall", "\N{EN DASH}"],
+    ] == said

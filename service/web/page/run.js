@@ -7,7 +7,7 @@
 import { cancelJob } from "./api.js";
 import { LanesView } from "./lanes_view.js";
 import { useRun } from "./use_run.js";
-import { STATUSES, isFinished, named, seconds, shown } from "./words.js";
+import { STATUSES, fact, isFinished, named, seconds, shown } from "./words.js";
 import { html, useEffect, useRef, useState } from "../vendor/htm/standalone.module.js";
 
 const MAX_LINES = 1000; // more would make the page slow; all of them are one link away
@@ -115,10 +115,9 @@ function Details({ job }) {
     ${result.warnings?.map((warning) => html`<p class="warning">${warning.detail || shown(warning)}</p>`)}
     <dl class="facts">
       <div><dt>interpreter</dt><dd>${job.python?.version}${job.python?.gil === false ? ", no GIL" : ""}</dd></div>
-      ${Object.entries(facts).map(
-        ([name, value]) =>
-          html`<div><dt>${named(name).replace(" (s)", "")}</dt><dd>${/_s$/.test(name) && typeof value === "number" ? seconds(value) : value === null ? "–" : shown(value)}</dd></div>`,
-      )}
+      ${Object.entries(facts)
+        .map(([name, value]) => fact(name, value))
+        .map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}
     </dl>
     ${job.error?.traceback && html`<pre tabindex="0">${job.error.traceback}</pre>`}
     <details>

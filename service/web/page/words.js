@@ -15,15 +15,26 @@ export function seconds(value_s) {
   return `${Number((value_s * 1e6).toFixed(1))} µs`;
 }
 
-/** A counted value as people write it. */
+/** A counted value as people write it: whole numbers in full. */
 export function shown(value) {
   if (value === null) return "null";
+  if (Number.isInteger(value)) return value.toLocaleString("en");
   if (typeof value === "number") return value.toLocaleString("en", { maximumSignificantDigits: 6 });
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
+const DURATION = /(?<!_per)_s$/;
+
 /** `switch_interval_s` as "switch interval (s)". */
-export const named = (name) => name.replace(/_s$/, " (s)").replace(/_bytes$/, " (bytes)").replaceAll("_", " ");
+export const named = (name) =>
+  name.replace(DURATION, " (s)").replace(/_s$/, "_second").replace(/_bytes$/, " (bytes)").replaceAll("_", " ");
+
+/** A result's value with its name: a duration tells its unit itself. */
+export function fact(name, value) {
+  if (value === null) return [named(name.replace(DURATION, "")), "–"];
+  if (typeof value === "number" && DURATION.test(name)) return [named(name.replace(DURATION, "")), seconds(value)];
+  return [named(name), shown(value)];
+}
 
 export const STATUSES = {
   queued: "waiting for its turn",
