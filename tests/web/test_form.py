@@ -57,3 +57,15 @@ def test_what_is_no_json_is_not_run(visit: Visit) -> None:
     visit.page.locator(".name").get_by_text("mine").wait_for()
     assert 1 == asked.count("POST")
     check_clean(visit)
+
+
+@pytest.mark.parametrize("address", ["/?job={id}", "/?scenario=counter&job={id}", "{links[page]}"])
+def test_a_job_opens_with_its_own_form(visit: Visit, live_server: Server, address: str) -> None:
+    """A link to a job shows the form of its scenario with its values, whatever scenario the link names."""
+    job = live_server.run({"scenario": "semaphore", "threads": 3, "visits": 2})
+    visit.page.goto(address.format(**job))
+    visit.page.get_by_role("heading", level=1).get_by_text("semaphore").wait_for()
+    expect(visit.page.locator("#field-threads")).to_have_value("3")
+    visit.page.get_by_text(job["result"]["meaning"]).first.wait_for()
+    assert f"{live_server.url}{job['links']['page']}" == visit.page.url
+    check_clean(visit)

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from service.api.schemas.base import Answer
 from service.api.schemas.results import FailureView, MachineView, PythonView, ResultView
@@ -74,7 +75,7 @@ def job_view(job: Job) -> dict[str, Any]:
     result = job.result and {"autopsy": None, "gil": None, "trace": None, **job.result}  # older results have none
     return {
         "id": job.id,
-        "links": _links(job.id),
+        "links": _links(job),
         "status": job.status.value,
         "scenario": job.scenario,
         "label": job.label,
@@ -92,15 +93,15 @@ def job_view(job: Job) -> dict[str, Any]:
     }
 
 
-def _links(job_id: str) -> dict[str, str]:
-    path = f"/v1/jobs/{job_id}"
+def _links(job: Job) -> dict[str, str]:
+    path = f"/v1/jobs/{job.id}"
     return {
         "self": path,
         "events": f"{path}/events",
         "output": f"{path}/output",
         "trace": f"{path}/trace.json",
         "timeline": f"{path}/timeline.svg",
-        "page": f"/?job={job_id}",
+        "page": f"/?{urlencode({'scenario': job.scenario, 'job': job.id})}",
     }
 
 

@@ -11,7 +11,7 @@ import { Scale } from "./lanes_view.js";
 import { Run, Trouble } from "./run.js";
 import { changedValues, initialValues, unreadable } from "./schema.js";
 import { Catalog, Experiments, Queue, RecentJobs } from "./shelf.js";
-import { format, parse, push } from "./url.js";
+import { format, parse, push, replace } from "./url.js";
 import { parameters, useValues } from "./use_values.js";
 import { changes, named } from "./words.js";
 import { html, useEffect, useRef, useState } from "../vendor/htm/standalone.module.js";
@@ -38,8 +38,8 @@ function usePlace() {
     addEventListener("popstate", read);
     return () => removeEventListener("popstate", read);
   }, []);
-  const go = (address) => {
-    push(address);
+  const go = (address, write = push) => {
+    write(address);
     read();
   };
   return [place, go];
@@ -86,7 +86,10 @@ function Bench({ scenario, place, interpreters, go, onChange }) {
   const changed = changedValues(fields, values);
   const body = { scenario: scenario.name, ...changed };
   const garbled = unreadable(fields, values);
-  const remember = (job) => setSeen((before) => ({ ...before, [job.id]: job }));
+  const remember = (job) => {
+    setSeen((before) => ({ ...before, [job.id]: job }));
+    if (job.id === place.job && job.scenario !== scenario.name) go(addressOf(job), replace); // the form is another's
+  };
   const run = async (event) => {
     event.preventDefault();
     if (garbled.length) return event.target.querySelector("[aria-invalid=true]").focus();

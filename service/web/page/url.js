@@ -1,7 +1,7 @@
 /**
  * The page's address holds its whole state: scenario, changed fields, the run shown and the one it is compared with.
  *
- * Used by `app.js`. Pure but for `push`, which writes the browser's history.
+ * Used by `app.js`. Pure but for `push` and `replace`, which write the browser's history.
  *
  * @typedef {{scenario: string, given: Record<string, string>, job: string|null, with: string|null}} Place
  */
@@ -38,5 +38,12 @@ export function decode(text, field) {
 
 /** Go to an address without loading the page again. */
 export function push(address) {
-  if (address !== location.pathname + location.search) history.pushState(null, "", address);
+  if (address !== here()) history.pushState(null, "", address);
 }
+
+/** Write an address over the one that is there. */
+export function replace(address) {
+  if (address !== here()) history.replaceState(null, "", address);
+}
+
+const here = () => location.pathname + location.search;
