@@ -4,6 +4,8 @@
  * Used by the views. It must not touch the document.
  */
 
+export const RETRY_S = 2; // until it is worth trying again, where the service does not say
+
 /**
  * The service said no (problem+json), or could not be reached (status 0).
  * @property {number} status  the HTTP status; 0 when there was no answer
@@ -17,6 +19,11 @@ export class Problem extends Error {
     this.title = body.title || `Status ${status}`;
     this.fields = body.errors || [];
     this.retryAfter_s = retryAfter_s;
+  }
+
+  /** Whether it may be over when the same is asked again: it lies with the service or the way to it. */
+  get passes() {
+    return this.status === 0 || this.status >= 500;
   }
 }
 

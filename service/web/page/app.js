@@ -12,23 +12,13 @@ import { Run, Trouble } from "./run.js";
 import { changedValues, initialValues, unreadable } from "./schema.js";
 import { Catalog, Experiments, Queue, RecentJobs } from "./shelf.js";
 import { format, parse, push, replace } from "./url.js";
+import { useLoaded } from "./use_loaded.js";
 import { parameters, useValues } from "./use_values.js";
 import { changes, named } from "./words.js";
 import { html, useEffect, useRef, useState } from "../vendor/htm/standalone.module.js";
 
 const FIRST = "counter"; // the lesson that most people come for
 const RECENT = 8;
-
-/** Call an asynchronous loader when something changes; give its value, or what was there before. */
-function useLoaded(load, initial, when, onProblem) {
-  const [value, setValue] = useState(initial);
-  useEffect(() => {
-    let current = true;
-    load().then((loaded) => current && setValue(loaded), onProblem);
-    return () => (current = false);
-  }, when);
-  return value;
-}
 
 /** The place that the address names, read again at back and forward. */
 function usePlace() {
@@ -47,20 +37,17 @@ function usePlace() {
 
 export function App() {
   const [place, go] = usePlace();
-  const [problem, setProblem] = useState(null);
   const [count, setCount] = useState(0); // grows when the lists below the runs are out of date
   const refresh = () => setCount((before) => before + 1);
   const name = place.scenario ?? FIRST;
-  const scenarios = useLoaded(api.listScenarios, [], [], setProblem);
-  const interpreters = useLoaded(api.listInterpreters, [], [], setProblem);
-  const scenario = useLoaded(() => api.readScenario(name), null, [name], setProblem);
-  const jobs = useLoaded(() => api.listJobs(RECENT), [], [count], setProblem);
-  const experiments = useLoaded(api.listExperiments, [], [count], setProblem);
-  const capacity = useLoaded(api.readCapacity, null, [count], setProblem);
-  const choose = (chosen) => {
-    setProblem(null);
-    go(format(chosen, {}, null, null));
-  };
+  const [scenarios, noScenarios] = useLoaded(api.listScenarios, [], []);
+  const [interpreters, noInterpreters] = useLoaded(api.listInterpreters, [], []);
+  const [scenario, noScenario] = useLoaded(() => api.readScenario(name), null, [name]);
+  const [jobs, noJobs] = useLoaded(() => api.listJobs(RECENT), [], [count]);
+  const [experiments, noExperiments] = useLoaded(api.listExperiments, [], [count]);
+  const [capacity, noCapacity] = useLoaded(api.readCapacity, null, [count]);
+  const problem = noScenario ?? noScenarios ?? noInterpreters ?? noJobs ?? noExperiments ?? noCapacity;
+  const choose = (chosen) => go(format(chosen, {}, null, null));
   const open = (job) => go(addressOf(job));
   return html`
     <${Catalog} scenarios=${scenarios} chosen=${name} onChoose=${choose} />

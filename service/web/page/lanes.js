@@ -14,6 +14,7 @@ export class Lanes {
   constructor() {
     this.forget();
     this.epoch = "0";
+    this.last = null; // the id of the last event
   }
 
   /** Begin again: the job was started anew. */
@@ -36,6 +37,7 @@ export class Lanes {
   /** Take one event; `now_ms` is when it came, by the page's clock. */
   take(event, now_ms) {
     this.#turn(event.id.split("-")[0]);
+    this.last = event.id;
     this.still = false;
     if (event.at_s !== undefined && event.at_s !== null) {
       this.latest = Math.max(this.latest, event.at_s);

@@ -24,6 +24,7 @@ export function Run({ id, label, scale, onJob, onFinish }) {
   if (problem && !job) return html`<${Trouble} problem=${problem} />`;
   return html`<section class="run" aria-label=${label} data-status=${job?.status}>
     <${Outcome} run=${run} label=${label} />
+    ${problem && html`<${Trouble} problem=${problem} />`}
     <div class="picture">
       <${Picture} read=${() => run.lanes} scale=${scale} />
       <${Output} lines=${lanes.output} id=${id} />
@@ -53,7 +54,7 @@ function Outcome({ run, label }) {
       </h2>
       ${result?.meaning && html`<p class="meaning">${result.meaning}</p>`}
       ${job?.error && html`<p class="meaning">${job.error.message || job.error.detail || job.error.type}</p>`}
-      ${!connected && html`<p class="meaning" role="status">The link is lost; reconnecting.</p>`}
+      ${!connected && !isFinished(status) && html`<p class="meaning" role="status">The link is lost; reconnecting.</p>`}
     </div>
     ${lanes.progress && !result && html`<progress value=${lanes.progress.done} max=${lanes.progress.of} aria-label="Progress" />`}
     ${job && !isFinished(status) && html`<${Cancel} id=${job.id} />`}

@@ -4,13 +4,13 @@
  * Used by `run.js`. Events come far faster than anybody can read: the view is told at most once per animation frame.
  */
 
-import { readEvents, readJob } from "./api.js";
+import { RETRY_S, readEvents, readJob } from "./api.js";
 import { Lanes, fromEvents, fromResult } from "./lanes.js";
 import { watch } from "./stream.js";
 import { isFinished } from "./words.js";
 import { useEffect, useRef, useState } from "../vendor/htm/standalone.module.js";
 
-const LONG_POLL_S = 30; // for a service, or a way to it, that has no event stream
+const LONG_POLL_S = 30; // a job whose last event was told is finished in no time
 
 /**
  * @returns {{job: object|null, lanes: Lanes, connected: boolean, problem: Error|null}}
@@ -33,6 +33,8 @@ function lengthOf(result) {
   return Math.max(0, (result.process.lived_s ?? 0) - (result.timings.startup_s ?? 0));
 }
 
+const pause = (length_s) => new Promise((resolve) => setTimeout(resolve, length_s * 1000));
+
 class Watched {
   constructor(run, changed, onFinish) {
     this.run = run;
@@ -40,6 +42,7 @@ class Watched {
     this.onFinish = onFinish;
     this.frame = 0;
     this.open = true;
+    this.watched = false; // whether the job was seen before its end
     this.stop = () => {};
   }
 
@@ -49,36 +52,66 @@ class Watched {
     cancelAnimationFrame(this.frame);
   }
 
+  /** Follow the job to its end, however often the service is away meanwhile. */
   async begin() {
-    await this.#guard(async () => {
-      this.#set({ job: await readJob(this.run.id) });
-      if (isFinished(this.run.job.status)) await this.#show();
-      else if (this.open) this.#watch();
-    });
+    while (this.open) {
+      try {
+        await this.#follow();
+        return;
+      } catch (problem) {
+        this.#lose(problem);
+        if (!problem.passes) return;
+        await pause(problem.retryAfter_s ?? RETRY_S);
+      }
+    }
   }
 
-  #watch() {
-    this.stop = watch(this.run.id, {
-      onEvent: (event) => {
-        this.run.lanes.take(event, performance.now());
-        if (event.type === "state") this.run.job = { ...this.run.job, status: event.status };
-        this.#soon();
-      },
-      onLink: (connected) => this.#set({ connected }),
-      onEnd: () => this.#guard(() => this.#end()),
-    });
-  }
-
-  /** The stream is over: the job's result is there, or will be. */
-  async #end() {
-    let job = await readJob(this.run.id);
-    while (this.open && !isFinished(job.status)) job = await readJob(this.run.id, LONG_POLL_S);
+  async #follow() {
+    let job = await this.#look();
+    let whole = false;
+    while (this.open && !isFinished(job.status)) {
+      this.watched = true;
+      whole = await this.#watch();
+      job = await this.#look(whole ? LONG_POLL_S : 0);
+      if (!whole && !isFinished(job.status)) await pause(RETRY_S); // whatever ended the stream would end the next one, too
+    }
     if (!this.open) return;
-    this.#set({ job, connected: true });
-    if (this.run.lanes.started) this.#finish();
+    if (whole) this.#finish();
     else await this.#show();
     this.changed();
-    this.onFinish?.(job);
+    if (this.watched) this.onFinish(job);
+  }
+
+  async #look(wait_s) {
+    const job = await readJob(this.run.id, wait_s);
+    this.#set({ job, connected: true, problem: null });
+    return job;
+  }
+
+  /** Watch until the job's last event (true) or until the stream breaks off (false). */
+  #watch() {
+    const { lanes } = this.run;
+    return new Promise((resolve) => {
+      this.stop = watch(this.run.id, lanes.last, {
+        onEvent: (event) => {
+          lanes.take(event, performance.now());
+          if (event.type === "state") this.run.job = { ...this.run.job, status: event.status };
+          this.#soon();
+        },
+        onLink: (connected) => {
+          lanes.still = !connected;
+          this.#set({ connected });
+        },
+        onEnd: resolve,
+      });
+    });
+  }
+
+  /** The service does not answer, or has no such job. */
+  #lose(problem) {
+    const { job, lanes } = this.run;
+    lanes.still = true;
+    this.#set({ problem, connected: false, job: job && !problem.passes ? { ...job, status: "unknown" } : job });
   }
 
   /** A finished job: drawn from its events, or from its result where they are not kept. */
@@ -89,21 +122,12 @@ class Watched {
     if (kept) this.#set({ lanes: fromEvents(events) });
     else if (result) this.#set({ lanes: fromResult(result) });
     this.#finish();
-    this.changed();
   }
 
   #finish() {
     const { job, lanes } = this.run;
     lanes.finish(lengthOf(job.result) ?? lanes.latest);
     if (job.result?.trace?.dropped) lanes.forgetAfterLastLock();
-  }
-
-  async #guard(action) {
-    try {
-      await action();
-    } catch (problem) {
-      this.#set({ problem });
-    }
   }
 
   #set(change) {

@@ -44,6 +44,7 @@ export const STATUSES = {
   timed_out: "ran out of time and was ended",
   cancelled: "was cancelled",
   lost: "was lost",
+  unknown: "is no longer known",
 };
 
 export const isFinished = (status) => !["queued", "running"].includes(status);
