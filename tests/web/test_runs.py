@@ -58,3 +58,19 @@ def test_figures(visit: Visit) -> None:
         ["share", "0.123457"],
         ["wall", "\N{EN DASH}"],
     ] == said
+
+
+def test_long_texts_of_clients(visit: Visit, live_server: Server) -> None:
+    """A label, an error and a warning of one long word make no page wider: neither that of their job nor everybody's."""
+    word = "x" * 190
+    experiment = {"scenario": "counter", "iterations": 10, "vary": {"threads": [1, 2]}, "repeats": 3, "label": word}
+    assert 202 == live_server.ask("POST", "/v1/experiments", json=experiment).status_code
+    job = live_server.run({"scenario": "counter", "iterations": 10, "label": word})
+    job["error"] = {"type": "ValueError", "message": word, "traceback": word}
+    job["result"]["warnings"] = [{"code": "long", "detail": word}]
+    visit.page.route(f"**{job['links']['self']}", lambda route: route.fulfill(json=job))
+    visit.page.set_viewport_size({"width": 375, "height": 667})
+    visit.page.goto(job["links"]["page"])
+    visit.page.locator(".details").wait_for()
+    visit.page.locator(".recent").get_by_text(word).first.wait_for()
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 375
