@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from playwright.sync_api import Route
 
 from tests.system.server import Server
 from tests.web.visit import Visit, check_clean
@@ -61,7 +62,7 @@ def test_figures(visit: Visit) -> None:
 
 
 def test_long_texts_of_clients(visit: Visit, live_server: Server) -> None:
-    """A label, an error and a warning of one long word make no page wider: neither that of their job nor everybody's."""
+    """A label, an error and a warning of one long word make no page wider: neither their own nor everybody's."""
     word = "x" * 190
     experiment = {"scenario": "counter", "iterations": 10, "vary": {"threads": [1, 2]}, "repeats": 3, "label": word}
     assert 202 == live_server.ask("POST", "/v1/experiments", json=experiment).status_code
@@ -74,3 +75,62 @@ def test_long_texts_of_clients(visit: Visit, live_server: Server) -> None:
     visit.page.locator(".details").wait_for()
     visit.page.locator(".recent").get_by_text(word).first.wait_for()
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= 375
+
+
+def test_output_as_it_was_printed(visit: Visit, live_server: Server) -> None:
+    """Spaces and tabs of a line are kept, and the lines that were not kept are counted."""
+    job = live_server.run({"scenario": "counter", "iterations": 10})
+    line = "    indented\tby  hand\u2028"
+    job["result"]["output"] = [{"at_s": 0.001, "thread": "MainThread", "line": line}]
+    job["result"]["output_dropped"] = 54_219
+    visit.page.route(f"**{job['links']['self']}", lambda route: route.fulfill(json=job))
+    visit.page.route("**/events*", lambda route: route.abort())
+    visit.page.goto(job["links"]["page"])
+    shown = visit.page.locator(".lines .text").first
+    assert line == shown.evaluate("text => text.innerText")
+    visit.page.get_by_text("54,219 more lines were not kept.").wait_for()
+
+
+def test_who_reads_further_up_is_left_there(visit: Visit, live_server: Server) -> None:
+    """Lines that come push the box to its end only for who is there."""
+    program = [{"target": "print_numbers", "args": [300, 0.02]}]
+    visit.page.goto(f"/?scenario=custom&job={live_server.submit({'scenario': 'custom', 'program': program})}")
+    box = visit.page.locator(".lines")
+    visit.page.wait_for_function("document.querySelectorAll('.lines li').length > 60")
+    assert box.evaluate("box => box.scrollHeight - box.scrollTop - box.clientHeight") < 40
+    box.evaluate("box => { box.scrollTop = 0; }")
+    count = "document.querySelectorAll('.lines li').length"
+    before = visit.page.evaluate(count)
+    visit.page.wait_for_function(f"{count} > {before + 20}")
+    assert box.evaluate("box => box.scrollTop") == 0
+
+
+def test_a_finished_run_is_drawn_at_once(visit: Visit, live_server: Server) -> None:
+    """However long its events take to come, all by one request, its result is drawn before them."""
+    program = [{"target": "print_numbers", "args": [1000, 0.0]} for _ in range(3)]
+    job = live_server.run({"scenario": "custom", "program": program})
+    held: list[Route] = []
+    visit.page.route("**/events*", held.append)
+    visit.page.goto(job["links"]["page"])
+    visit.page.locator(".lane").nth(3).wait_for()
+    visit.page.locator(".lines li").first.wait_for()
+    visit.page.get_by_text("active threads, at most").wait_for(state="attached")
+    assert 0 == visit.page.get_by_text("Nothing printed.").count()
+    held.pop().continue_()
+    check_clean(visit)
+    assert [] == held
+
+
+def test_a_run_that_waits_its_turn(visit: Visit, live_server: Server) -> None:
+    """Before a run has begun there is neither an axis nor a curve, and nothing is said of what it printed."""
+    before = live_server.submit({"scenario": "cpu_bound", "size": 5_000, "timeout_s": 100.0})
+    job_id = live_server.submit({"scenario": "cpu_bound", "size": 1})
+    visit.page.goto(f"/?scenario=cpu_bound&job={job_id}")
+    visit.page.locator(".run[data-status=queued]").wait_for()
+    assert 0 == visit.page.locator(".axis text").count()
+    assert "" == visit.page.locator(".curve").inner_text()
+    visit.page.get_by_text("Nothing printed yet.").wait_for()
+    assert 200 == live_server.ask("POST", f"/v1/jobs/{before}/cancel").status_code
+    visit.page.locator(".details").wait_for()
+    visit.page.get_by_text("active threads, at most").wait_for(state="attached")
+    check_clean(visit)

@@ -63,14 +63,9 @@ export const cancelJob = (id) => ask("POST", `/v1/jobs/${id}/cancel`);
 export const readJob = (id, wait_s = 0) =>
   ask("GET", `/v1/jobs/${encodeURIComponent(id)}`, undefined, wait_s ? { Prefer: `wait=${wait_s}` } : {});
 
-/** All events of a finished job, page by page. */
+/** All events of a finished job, by one request: its stream ends by itself. */
 export async function readEvents(id) {
-  const events = [];
-  let cursor = "";
-  do {
-    const page = await ask("GET", `/v1/jobs/${id}/events?limit=1000${cursor && `&cursor=${cursor}`}`);
-    events.push(...page.events);
-    cursor = page.next_cursor;
-  } while (cursor);
-  return events;
+  const answer = await send("GET", `/v1/jobs/${encodeURIComponent(id)}/events`, undefined, { Accept: "text/event-stream" });
+  const lines = (await answer.text()).split("\n");
+  return lines.filter((line) => line.startsWith("data: ")).map((line) => JSON.parse(line.slice("data: ".length)));
 }

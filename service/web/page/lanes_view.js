@@ -75,8 +75,17 @@ export class LanesView {
     const length_s = lanes.length(now_ms);
     this.#drop(lanes);
     for (const lane of lanes.lanes.values()) this.#row(lane).draw(lane, lanes.doing(lane), toX, length_s);
+    if (!lanes.started) return this.#clear();
     this.#drawAxis(end_s, toX, width);
     this.#drawCurve(lanes, toX, length_s);
+  }
+
+  /** Nothing has happened: there is neither a time nor a thread. */
+  #clear() {
+    this.axis.replaceChildren();
+    this.step.removeAttribute("d");
+    this.peak.textContent = "";
+    this.curve.setAttribute("aria-label", "no thread yet");
   }
 
   #row(lane) {

@@ -27,7 +27,7 @@ export function Run({ id, label, scale, onJob, onFinish }) {
     ${problem && html`<${Trouble} problem=${problem} />`}
     <div class="picture">
       <${Picture} read=${() => run.lanes} scale=${scale} />
-      <${Output} lines=${lanes.output} id=${id} />
+      <${Output} run=${run} />
     </div>
     ${job?.result && html`<${Details} job=${job} />`}
   </section>`;
@@ -43,7 +43,7 @@ export const Trouble = ({ problem }) =>
 
 function Outcome({ run, label }) {
   const { job, lanes, connected } = run;
-  const status = job?.status ?? "queued";
+  const status = job?.status ?? "loading";
   const result = job?.result;
   return html`<header class="outcome" data-grade=${result?.grade}>
     <div aria-live="polite">
@@ -88,25 +88,35 @@ function Picture({ read, scale }) {
   </figure>`;
 }
 
-function Output({ lines, id }) {
+function Output({ run }) {
+  const { id, job, lanes, loading } = run;
+  const lines = lanes.output;
   const box = useRef(null);
+  const follows = useRef(true); // whether its end is in sight; who reads further up is left there
   useEffect(() => {
-    const { current } = box;
-    current.scrollTop = current.scrollHeight;
-  }, [lines.length]);
+    if (follows.current) box.current.scrollTop = box.current.scrollHeight;
+  }, [lines, lines.length]);
+  const scrolled = ({ target }) => (follows.current = target.scrollHeight - target.scrollTop - target.clientHeight < 8);
   const cut = lines.length - MAX_LINES;
+  const dropped = job?.result?.output_dropped;
   return html`<div class="output">
     <h3>Output</h3>
-    <div class="lines" ref=${box} tabindex="0" role="log" aria-label="Output" aria-live="off">
-      ${cut > 0 && html`<p>${cut} earlier lines: <a href=${`/v1/jobs/${id}/output`}>all lines</a></p>`}
-      ${lines.length === 0 && html`<p class="quiet">Nothing printed.</p>`}
+    <div class="lines" ref=${box} tabindex="0" role="log" aria-label="Output" aria-live="off" onScroll=${scrolled}>
+      ${cut > 0 && html`<p>${shown(cut)} earlier lines: <a href=${`/v1/jobs/${id}/output`}>all lines</a></p>`}
+      ${lines.length === 0 && html`<p class="quiet">${whyEmpty(job, loading)}</p>`}
       <ol>
         ${lines.slice(-MAX_LINES).map(
-          ({ at, thread, line }) => html`<li><span class="at">${seconds(at)}</span><b>${thread}</b><span>${line}</span></li>`,
+          ({ at, thread, line }) => html`<li><span class="at">${seconds(at)}</span><b>${thread}</b><span class="text">${line}</span></li>`,
         )}
       </ol>
+      ${dropped > 0 && html`<p class="quiet">${shown(dropped)} more ${dropped === 1 ? "line was" : "lines were"} not kept.</p>`}
     </div>
   </div>`;
+}
+
+function whyEmpty(job, loading) {
+  if (job && !isFinished(job.status)) return "Nothing printed yet.";
+  return loading ? "Loading…" : "Nothing printed.";
 }
 
 function Details({ job }) {

@@ -13,11 +13,12 @@ import { useEffect, useRef, useState } from "../vendor/htm/standalone.module.js"
 const LONG_POLL_S = 30; // a job whose last event was told is finished in no time
 
 /**
- * @returns {{job: object|null, lanes: Lanes, connected: boolean, problem: Error|null}}
+ * @returns {{job: object|null, lanes: Lanes, loading: boolean, connected: boolean, problem: Error|null}}
+ *     `loading`: not all that a finished job told is here
  */
 export function useRun(id, onFinish) {
   const run = useRef(null);
-  if (run.current?.id !== id) run.current = { id, job: null, lanes: new Lanes(), connected: true, problem: null };
+  if (run.current?.id !== id) run.current = { id, job: null, lanes: new Lanes(), loading: true, connected: true, problem: null };
   const [, redraw] = useState(0);
   useEffect(() => {
     const watched = new Watched(run.current, () => redraw((count) => count + 1), onFinish);
@@ -78,7 +79,7 @@ class Watched {
     if (!this.open) return;
     if (whole) this.#finish();
     else await this.#show();
-    this.changed();
+    this.#set({ loading: false });
     if (this.watched) this.onFinish(job);
   }
 
@@ -114,13 +115,14 @@ class Watched {
     this.#set({ problem, connected: false, job: job && !problem.passes ? { ...job, status: "unknown" } : job });
   }
 
-  /** A finished job: drawn from its events, or from its result where they are not kept. */
+  /** A finished job: drawn from its result at once, and from its events as soon as they are here, if they are kept. */
   async #show() {
-    const events = await readEvents(this.run.id).catch(() => []);
-    const kept = events.some(({ type }) => type === "started");
     const { result } = this.run.job;
-    if (kept) this.#set({ lanes: fromEvents(events) });
-    else if (result) this.#set({ lanes: fromResult(result) });
+    if (result) this.#set({ lanes: fromResult(result) });
+    this.#finish();
+    this.changed();
+    const events = await readEvents(this.run.id).catch(() => []);
+    if (events.some(({ type }) => type === "started")) this.#set({ lanes: fromEvents(events) });
     this.#finish();
   }
 
