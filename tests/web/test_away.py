@@ -38,7 +38,7 @@ def test_a_job_that_cannot_be_had_now(visit: Visit, live_server: Server) -> None
     job = live_server.run({"scenario": "counter", "iterations": 20})
     visit.page.route("**/v1/**", refuse)
     visit.page.goto(f"/?scenario=counter&job={job['id']}")
-    expect(visit.page.get_by_role("alert").get_by_text("It is closed")).to_have_count(1)
+    expect(visit.page.get_by_role("alert").get_by_text("It is closed")).to_have_count(2)  # for the lesson, and the run
     visit.page.unroute("**/v1/**")
     visit.page.get_by_text(job["result"]["meaning"]).first.wait_for()
     expect(visit.page.get_by_role("alert")).to_have_count(0)

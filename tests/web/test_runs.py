@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Route
+from playwright.sync_api import Route, expect
 
+from tests.support import wait_until
 from tests.system.server import Server
 from tests.web.visit import Visit, check_clean
 
@@ -33,7 +34,7 @@ def test_lanes_of_a_run_ended_by_force(
         visit.page.wait_for_timeout(1_000)  # time in which nothing happens is what this is about
         visit.page.get_by_role("button", name="Cancel").click()
     visit.page.locator(".details").wait_for()
-    visit.page.wait_for_function(f"({SHARES})().every((share) => share > 0.98)")
+    wait_until(lambda: min(visit.page.evaluate(SHARES)) > 0.98)
     check_clean(visit)
 
 
@@ -96,12 +97,12 @@ def test_who_reads_further_up_is_left_there(visit: Visit, live_server: Server) -
     program = [{"target": "print_numbers", "args": [300, 0.02]}]
     visit.page.goto(f"/?scenario=custom&job={live_server.submit({'scenario': 'custom', 'program': program})}")
     box = visit.page.locator(".lines")
-    visit.page.wait_for_function("document.querySelectorAll('.lines li').length > 60")
+    lines = box.locator("li")
+    wait_until(lambda: lines.count() > 60)
     assert box.evaluate("box => box.scrollHeight - box.scrollTop - box.clientHeight") < 40
     box.evaluate("box => { box.scrollTop = 0; }")
-    count = "document.querySelectorAll('.lines li').length"
-    before = visit.page.evaluate(count)
-    visit.page.wait_for_function(f"{count} > {before + 20}")
+    before = lines.count()
+    wait_until(lambda: lines.count() > before + 20)
     assert box.evaluate("box => box.scrollTop") == 0
 
 
@@ -110,7 +111,7 @@ def test_a_finished_run_is_drawn_at_once(visit: Visit, live_server: Server) -> N
     program = [{"target": "print_numbers", "args": [1000, 0.0]} for _ in range(3)]
     job = live_server.run({"scenario": "custom", "program": program})
     held: list[Route] = []
-    visit.page.route("**/events*", held.append)
+    visit.page.route("**/events*", lambda route: held.append(route))  # noqa: PLW0108  Playwright counts its arguments
     visit.page.goto(job["links"]["page"])
     visit.page.locator(".lane").nth(3).wait_for()
     visit.page.locator(".lines li").first.wait_for()
@@ -128,9 +129,33 @@ def test_a_run_that_waits_its_turn(visit: Visit, live_server: Server) -> None:
     visit.page.goto(f"/?scenario=cpu_bound&job={job_id}")
     visit.page.locator(".run[data-status=queued]").wait_for()
     assert 0 == visit.page.locator(".axis text").count()
-    assert "" == visit.page.locator(".curve").inner_text()
+    assert "" == visit.page.locator(".curve").text_content()
     visit.page.get_by_text("Nothing printed yet.").wait_for()
     assert 200 == live_server.ask("POST", f"/v1/jobs/{before}/cancel").status_code
     visit.page.locator(".details").wait_for()
     visit.page.get_by_text("active threads, at most").wait_for(state="attached")
+    check_clean(visit)
+
+
+def test_locks_that_nobody_looked_at(visit: Visit, live_server: Server) -> None:
+    """Where locks were not traced the page says so, and runs the same with locks traced at one click."""
+    job = live_server.run({"scenario": "counter", "iterations": 50, "threads": 3, "lock": True})
+    visit.page.goto(job["links"]["page"])
+    visit.page.get_by_text("Locks were not traced.").wait_for()
+    assert 0 == visit.page.get_by_text("holds a lock").count()
+    visit.page.get_by_role("button", name="Run with locks traced").click()
+    visit.page.get_by_text("trace: threads → locks").wait_for()
+    visit.page.get_by_text("holds a lock").wait_for()
+    expect(visit.page.locator("#field-threads")).to_have_value("3")
+    expect(visit.page.locator("header.outcome[data-grade]")).to_have_count(2)
+    check_clean(visit)
+
+
+def test_how_a_deadlock_ended(visit: Visit, live_server: Server) -> None:
+    """A run that was ended because its threads waited for each other did not run out of time."""
+    job = live_server.run({"scenario": "deadlock", "trace": "locks", "timeout_s": 20.0})
+    assert "Deadlock" == job["error"]["type"]
+    visit.page.goto(job["links"]["page"])
+    expect(visit.page.locator(".run .kicker")).to_contain_text("was stuck and was ended")
+    assert 0 == visit.page.get_by_text("ran out of time").count()
     check_clean(visit)

@@ -57,6 +57,7 @@ export const readCapacity = () => ask("GET", "/v1/capacity");
 export const listJobs = async (limit) => (await ask("GET", `/v1/jobs?limit=${limit}`)).jobs;
 export const listExperiments = async () => (await ask("GET", "/v1/experiments?limit=5")).experiments;
 export const submitJob = (body) => ask("POST", "/v1/jobs", body);
+export const rerunJob = (id, changes) => ask("POST", `/v1/jobs/${id}/rerun`, changes);
 export const cancelJob = (id) => ask("POST", `/v1/jobs/${id}/cancel`);
 
 /** The job; with `wait_s`, as soon as it is finished or that time is over. */

@@ -77,20 +77,24 @@ function Bench({ scenario, place, interpreters, go, onChange }) {
     setSeen((before) => ({ ...before, [job.id]: job }));
     if (job.id === place.job && job.scenario !== scenario.name) go(addressOf(job), replace); // the form is another's
   };
-  const run = async (event) => {
-    event.preventDefault();
-    if (garbled.length) return event.target.querySelector("[aria-invalid=true]").focus();
+  const start = async (submit, given, before) => {
     setBusy(true);
     setProblem(null);
     try {
-      const job = await api.submitJob(body);
-      go(format(scenario.name, changed, job.id, place.job));
+      const job = await submit();
+      go(format(scenario.name, given, job.id, before));
       onChange();
     } catch (refused) {
       setProblem(refused);
     }
     setBusy(false);
   };
+  const run = (event) => {
+    event.preventDefault();
+    if (garbled.length) return event.target.querySelector("[aria-invalid=true]").focus();
+    start(() => api.submitJob(body), changed, place.job);
+  };
+  const again = (job, changes) => start(() => api.rerunJob(job.id, changes), {}, job.id);
   return html`<div class="bench">
     <form class="controls" aria-label="Scenario" onSubmit=${run} novalidate>
       <h1>${scenario.title}</h1>
@@ -104,7 +108,7 @@ function Bench({ scenario, place, interpreters, go, onChange }) {
       </div>
       <details class="why"><summary>Why it happens</summary><pre tabindex="0">${scenario.text}</pre></details>
     </form>
-    <${Runs} place=${place} seen=${seen} onJob=${remember} onFinish=${onChange}
+    <${Runs} place=${place} seen=${seen} onJob=${remember} onFinish=${onChange} onAgain=${again}
       onAlone=${() => go(format(scenario.name, changed, place.job, null))} />
   </div>`;
 }
@@ -133,7 +137,7 @@ function Curl({ text }) {
 }
 
 /** The run, and the one before it above, on one scale. */
-function Runs({ place, seen, onJob, onFinish, onAlone }) {
+function Runs({ place, seen, onJob, onFinish, onAgain, onAlone }) {
   const scale = useRef(null);
   scale.current ??= new Scale();
   const ids = [place.with, place.job].filter(Boolean);
@@ -142,7 +146,11 @@ function Runs({ place, seen, onJob, onFinish, onAlone }) {
   return html`<div class="runs">
     ${ids.length === 0 && html`<p class="empty">Press Run: what each thread does appears here, while it does it.</p>`}
     ${both && html`<${Difference} before=${seen[place.with]} after=${seen[place.job]} onAlone=${onAlone} />`}
-    ${ids.map((id) => html`<${Run} key=${id} id=${id} label=${pick(id)} scale=${scale.current} onJob=${onJob} onFinish=${onFinish} />`)}
+    ${ids.map(
+      (id) => html`<${Run}
+        key=${id} id=${id} label=${pick(id)} scale=${scale.current} onJob=${onJob} onFinish=${onFinish} onAgain=${onAgain}
+      />`,
+    )}
   </div>`;
 }
 

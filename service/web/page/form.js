@@ -132,7 +132,7 @@ function JsonInput({ field, value, common, onChange }) {
     if (typeof read !== "string") onChange(read);
   };
   const leave = ({ target }) => onChange(decode(target.value, field));
-  return html`<textarea ...${common} rows="10" spellcheck="false" value=${text} onInput=${take} onChange=${leave}></textarea>`;
+  return html`<textarea ...${common} rows="10" spellcheck=${false} value=${text} onInput=${take} onChange=${leave}></textarea>`;
 }
 
 const INPUTS = { number: NumberInput, switch: SwitchInput, choice: ChoiceInput, list: ListInput, text: TextInput, json: JsonInput };

@@ -7,13 +7,16 @@
 import { cancelJob } from "./api.js";
 import { LanesView } from "./lanes_view.js";
 import { useRun } from "./use_run.js";
-import { STATUSES, fact, isFinished, named, seconds, shown } from "./words.js";
+import { fact, isFinished, named, seconds, shown, standing } from "./words.js";
 import { html, useEffect, useRef, useState } from "../vendor/htm/standalone.module.js";
 
 const MAX_LINES = 1000; // more would make the page slow; all of them are one link away
 
-/** @param {{id: string, label: string, scale: object, onJob: Function, onFinish: Function}} props */
-export function Run({ id, label, scale, onJob, onFinish }) {
+/**
+ * @param {{id: string, label: string, scale: object, onJob: Function, onFinish: Function, onAgain: Function}} props
+ *     `onAgain` is called with the job and what to change
+ */
+export function Run({ id, label, scale, onJob, onFinish, onAgain }) {
   const run = useRun(id, onFinish);
   const { job, lanes, problem } = run;
   useEffect(() => job && onJob(job), [job]);
@@ -26,7 +29,7 @@ export function Run({ id, label, scale, onJob, onFinish }) {
     <${Outcome} run=${run} label=${label} />
     ${problem && html`<${Trouble} problem=${problem} />`}
     <div class="picture">
-      <${Picture} read=${() => run.lanes} scale=${scale} />
+      <${Picture} read=${() => run.lanes} scale=${scale} job=${job} onAgain=${onAgain} />
       <${Output} run=${run} />
     </div>
     ${job?.result && html`<${Details} job=${job} />`}
@@ -47,7 +50,7 @@ function Outcome({ run, label }) {
   const result = job?.result;
   return html`<header class="outcome" data-grade=${result?.grade}>
     <div aria-live="polite">
-      <p class="kicker">${label}${job && html` · <code>${job.scenario}</code> ${STATUSES[status]}`}</p>
+      <p class="kicker">${label}${job && html` · <code>${job.scenario}</code> ${standing(job)}`}</p>
       <h2>
         ${result?.outcome ? named(result.outcome) : named(status)}
         ${result?.grade && html` <span class="grade">${result.grade}</span>`}
@@ -70,7 +73,7 @@ function Cancel({ id }) {
   return html`<button type="button" class="danger" disabled=${asked} onClick=${cancel}>Cancel</button>`;
 }
 
-function Picture({ read, scale }) {
+function Picture({ read, scale, job, onAgain }) {
   const root = useRef(null);
   const source = useRef(read);
   source.current = read;
@@ -80,12 +83,22 @@ function Picture({ read, scale }) {
   }, []);
   return html`<figure class="threads">
     <figcaption>
-      <span class="key running">alive</span><span class="key holding">holds a lock</span
-      ><span class="key waiting">waits for a lock</span>
+      <span class="key running">alive</span>
+      <${LockKeys} job=${job} onAgain=${onAgain} />
       ${read().locksUntil !== null && html`<span>What locks did after ${seconds(read().locksUntil)} was not kept.</span>`}
     </figcaption>
     <div ref=${root}></div>
   </figure>`;
+}
+
+/** What the colours of locks mean; that they say nothing where nobody looked. */
+function LockKeys({ job, onAgain }) {
+  if (!job) return null;
+  if (job.request.trace === "locks")
+    return html`<span class="key holding">holds a lock</span><span class="key waiting">waits for a lock</span>`;
+  return html`<span>Locks were not traced.</span>
+    ${isFinished(job.status) &&
+    html`<button type="button" class="small" onClick=${() => onAgain(job, { trace: "locks" })}>Run with locks traced</button>`}`;
 }
 
 function Output({ run }) {

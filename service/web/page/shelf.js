@@ -4,7 +4,7 @@
  * Used by `app.js`.
  */
 
-import { ago, named, STATUSES } from "./words.js";
+import { ago, named, standing } from "./words.js";
 import { html } from "../vendor/htm/standalone.module.js";
 
 const LESSONS = {
@@ -63,7 +63,7 @@ export function RecentJobs({ jobs, addressOf, onOpen }) {
           <a href=${addressOf(job)} onClick=${(event) => open(event, job)}>
             <b>${named(job.scenario)}</b>
             <span class="grade" data-grade=${job.grade}>${named(job.outcome ?? job.status)}</span>
-            <span class="quiet">${job.label ?? STATUSES[job.status]}, ${ago(job.created_at)}</span>
+            <span class="quiet">${job.label ?? standing(job)}, ${ago(job.created_at)}</span>
           </a>
         </li>`,
       )}

@@ -36,7 +36,7 @@ export function fact(name, value) {
   return [named(name), shown(value)];
 }
 
-export const STATUSES = {
+const STATUSES = {
   queued: "waiting for its turn",
   running: "running",
   succeeded: "ran to its end",
@@ -46,6 +46,12 @@ export const STATUSES = {
   lost: "was lost",
   unknown: "is no longer known",
 };
+
+/** How a job stands, or how it ended; one in a list does not tell why it had to be ended. */
+export function standing({ status, error }) {
+  if (error?.type === "Deadlock") return "was stuck and was ended";
+  return status === "timed_out" && error === undefined ? "had to be ended" : STATUSES[status];
+}
 
 export const isFinished = (status) => !["queued", "running"].includes(status);
 
