@@ -135,7 +135,8 @@ def _options(limits: RequestLimits) -> list[tuple[str, Any, Any]]:
     gil = {"description": "Switches the GIL of a free-threaded build; null leaves it as the build has it."}
     trace = {
         "description": "What is recorded of its threads: `threads` when they start and end; `locks` also each wait, "
-        "acquire and release of the scenario's locks, at a cost that the answer tells; `off` nothing."
+        "acquire and release of the locks that the scenario took from its lab, at a cost that the answer tells; "
+        "semaphores, conditions, events, barriers and queues are not seen; `off` nothing."
     }
     return [
         ("python", str | None, field(default=None, metadata=python)),

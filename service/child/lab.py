@@ -42,6 +42,10 @@ class Lab:
     Args:
         recorder: where threads leave their stamps.
         timeout_s: seconds from the start of the scenario to its deadline.
+
+    Attributes:
+        traces_locks: whether the job has `trace: locks`: what threads do with locks from here is recorded, and nothing
+            else that they wait for. A scenario whose threads wait for something else, too, says so by `warn`.
     """
 
     def __init__(self, recorder: Recorder, timeout_s: float) -> None:
@@ -51,7 +55,10 @@ class Lab:
         self.warnings: List[str] = []
         self.endings: List[Callable[[], Dict[str, Any]]] = []
         self.watch = Watch()
+        self.traces_locks = recorder.trace == "locks"
         self._nameless = {"Lock": 0, "RLock": 0}  # so many traced locks without a name of their own
+        if self.traces_locks:
+            recorder.trace = "threads"  # until there is a lock to trace: the waits for none are null, not 0
 
     def Thread(  # noqa: N802  the name of the class that it makes
         self,
@@ -77,15 +84,19 @@ class Lab:
 
         With `trace: locks` every lock is watched, and what threads do with it is recorded.
         """
-        if self._recorder.trace == "locks":
-            return cast("threading.Lock", TracedLock(self.watch, name or self._name("Lock"), self._recorder))
+        if self.traces_locks:
+            return cast("threading.Lock", TracedLock(self.watch, name or self._name("Lock"), self._traced()))
         return threading.Lock() if name is None else cast("threading.Lock", WatchedLock(self.watch, name))
 
     def RLock(self, name: Optional[str] = None) -> threading.RLock:  # noqa: N802  as above
         """Return a new lock that its holder may take again; with a name it is watched, as in `Lock`."""
-        if self._recorder.trace == "locks":
-            return cast("threading.RLock", TracedRLock(self.watch, name or self._name("RLock"), self._recorder))
+        if self.traces_locks:
+            return cast("threading.RLock", TracedRLock(self.watch, name or self._name("RLock"), self._traced()))
         return threading.RLock() if name is None else cast("threading.RLock", WatchedRLock(self.watch, name))
+
+    def _traced(self) -> Recorder:
+        self._recorder.trace = "locks"
+        return self._recorder
 
     def _name(self, kind: str) -> str:
         self._nameless[kind] += 1

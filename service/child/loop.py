@@ -46,6 +46,10 @@ _SHIP_WATCHING_MS = 80  # where a scenario has locks with names: a deadlock is s
 _RECEIVE_BYTES = 65_536
 _MAX_MESSAGE = 10_000  # characters of what an exception says, chosen: more is no message
 _MAX_TRACEBACK = 100_000  # of its end, which says where it was raised
+_NO_LOCK = (
+    "No lock was traced, because the scenario took none from its lab. Its waits are not seen if they are for locks of "
+    "another kind, semaphores, conditions, events, barriers or queues."
+)
 _REHEARSALS = 20  # CPython 3.11 specializes code that ran 8 times, 3.13 after 2 to 17
 
 
@@ -207,6 +211,8 @@ class Job:
         return failed
 
     def _bye(self) -> bytes:
+        if self._lab.traces_locks and not self._lab.watch.locks:
+            self._lab.warn(_NO_LOCK)
         bye = {
             "type": "bye",
             "warnings": self._lab.warnings,

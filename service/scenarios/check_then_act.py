@@ -135,6 +135,8 @@ def outcomes(params: Params) -> Dict[str, Tuple[str, str]]:
 def run(params: Params, lab: Lab) -> Dict[str, Any]:
     if params.switch_interval_s is not None:
         sys.setswitchinterval(params.switch_interval_s)
+    if lab.traces_locks:
+        lab.warn("The waits for the lock are traced; those at the barrier before each round are not.")
     holder = Guarded if params.lock else Unguarded
     lock = lab.Lock()
     construct = constructor(params)

@@ -63,6 +63,11 @@ MEASURES = {
     "woken": "lower",
 }
 
+UNTRACED = (
+    "Traced are the waits to get in, and to get back in after a notification. The wait for the notification itself is "
+    "not: wait_p50_s and wait_max_s hold it."
+)
+
 LOOK_S = 0.05  # how often the main thread, while it waits, looks whether the job was cancelled
 
 
@@ -131,7 +136,9 @@ def outcomes(params: Params) -> Dict[str, Tuple[str, str]]:
 
 
 def run(params: Params, lab: Lab) -> Dict[str, Any]:
-    shelf = Shelf()
+    shelf = Shelf(lab.RLock())  # such a lock a Condition makes for itself when it is given none
+    if lab.traces_locks:
+        lab.warn(UNTRACED)
     wait = choose(params)
     seats = [Seat() for _ in range(params.threads)]
     threads = [lab.Thread(target=fetch, args=(wait, shelf, seat), daemon=params.daemon) for seat in seats]
@@ -157,8 +164,7 @@ def run(params: Params, lab: Lab) -> Dict[str, Any]:
 class Shelf:
     """Where the items are. Everything here is guarded by the one lock that both conditions share."""
 
-    def __init__(self) -> None:
-        lock = threading.RLock()  # what a Condition makes for itself when it is given none
+    def __init__(self, lock: threading.RLock) -> None:
         self.filled = threading.Condition(lock)  # for the threads that wait for an item, or for the end
         self.visited = threading.Condition(lock)  # for the main thread, which watches them
         self.items: List[int] = []

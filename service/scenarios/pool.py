@@ -185,7 +185,7 @@ class Bench:
         self.given_up = False
         self._begun = time.perf_counter()
         self._active_before = threading.active_count()
-        self._lock = lab.Lock()
+        self._lock = threading.Lock()  # not the lab's: traced, it would be told in place of the pool's own waits
         self._awaited: Set[Future[None]] = set()  # inner tasks for which a thread of the pool waits; guarded by _lock
 
     def now(self) -> float:

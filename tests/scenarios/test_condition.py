@@ -95,7 +95,7 @@ def test_a_cancelled_run_ends(notify: Any, predicate: bool) -> None:
 
 def test_nothing_more_comes_to_a_closed_shelf() -> None:
     """Who comes when all is over is told at once, and who comes to an item takes it even then."""
-    shelf, late, lucky = Shelf(), Seat(), Seat()
+    shelf, late, lucky = Shelf(threading.RLock()), Seat(), Seat()
     shelf.close()
     condition.fetch(condition.wait_while, shelf, late)
     shelf.put(1)

@@ -160,7 +160,7 @@ def test_axe_finds_nothing_grave(visit: Visit, live_server: Server, scheme: Lite
 @pytest.mark.parametrize("width", [375, 1280, 2560])
 def test_any_width(visit: Visit, live_server: Server, width: int) -> None:
     """Sixty-four threads fit a phone, a laptop and a projector without scrolling sideways."""
-    job = live_server.run({"scenario": "semaphore", "threads": 64, "trace": "locks"})
+    job = live_server.run({"scenario": "check_then_act", "threads": 64, "rounds": 3, "trace": "locks"})
     visit.page.set_viewport_size({"width": width, "height": 900})
     visit.page.goto(f"/?job={job['id']}")
     visit.page.get_by_text(job["result"]["meaning"]).first.wait_for()

@@ -54,10 +54,12 @@ class ThreadView(Answer):
     gil_wait_s: float | None = None
     """Ready to run, but without the GIL: at most this. Short waits for locks are in it, unless locks were traced."""
     lock_wait_s: float | None = None
-    """Waiting for locks, as the next two with `trace: locks` only."""
+    """Waiting for locks that the scenario took from its lab, as the next two with `trace: locks` only, and null if it
+    took none. Semaphores, conditions, events, barriers, queues and locks of another kind are not seen."""
     lock_acquires: int | None = None
+    """How often it took one of these locks."""
     lock_waits: int | None = None
-    """How often it had to wait for one."""
+    """How often it had to wait for one of these locks."""
     voluntary_switches: int | None
     """Context switches because it waited (Linux)."""
     involuntary_switches: int | None
@@ -147,7 +149,9 @@ class GilView(Answer):
     method: Literal["accounting"]
     """`accounting`: from what the system counted of each thread."""
     basis: dict[str, Basis | None]
-    """How the threads' `cpu_s`, `core_wait_s`, `lock_wait_s` and `gil_wait_s` were found; null where they were not."""
+    """How the threads' `cpu_s`, `core_wait_s`, `lock_wait_s` and `gil_wait_s` were found; null where they were not.
+    `lock_wait_s` is measured of the locks that the scenario took from its lab, and of nothing else that threads wait
+    for."""
 
 
 class TracingView(Answer):
