@@ -63,6 +63,8 @@ if TYPE_CHECKING:
 
 LANE = "cpu"
 
+LEAST_INTERVAL_S = 1e-6  # sys.setswitchinterval counts whole microseconds
+
 MEASURES = {
     "race_share": "lower",
     "extra_instances": "lower",
@@ -102,7 +104,7 @@ class Params:
     switch_interval_s: Optional[float] = field(
         default=None,
         metadata={
-            "ge": 1e-6,  # sys.setswitchinterval counts whole microseconds
+            "ge": LEAST_INTERVAL_S,
             "le": 10.0,
             "description": "Seconds after which a waiting thread may ask for the GIL; null leaves the interpreter's "
             "own 0.005. It has no effect on a free-threaded build.",
@@ -119,6 +121,12 @@ def outcomes(params: Params) -> Dict[str, Tuple[str, str]]:
             "one_each": ("acceptable", "Every round made one instance: one thread at a time looked and acted."),
             "made_twice": ("forbidden", "A second instance was made although each thread looked under the lock."),
         }
+    if params.threads == 1:
+        alone = "One thread alone makes one instance: nobody looks while it constructs. Take two threads or more."
+        return {
+            "not_seen": ("acceptable", alone),
+            "made_twice": ("forbidden", "A second instance was made although one thread alone asked for it."),
+        }
     return {
         "made_twice": (
             "interesting",
@@ -126,10 +134,21 @@ def outcomes(params: Params) -> Dict[str, Tuple[str, str]]:
         ),
         "not_seen": (
             "acceptable",
-            "Every round made one instance, which does not show that there cannot be two. Try more rounds, a longer "
-            "construction_s, a shorter switch_interval_s, or construction sleep.",
+            f"Every round made one instance, which does not show that there cannot be two. Try {what_to_try(params)}.",
         ),
     }
+
+
+def what_to_try(params: Params) -> str:
+    """What makes a second instance likelier, of what has not been done yet."""
+    gil = sys._is_gil_enabled() if hasattr(sys, "_is_gil_enabled") else True  # noqa: SLF001  its documented name
+    computes = params.construction == "compute" or params.construction_s == 0
+    ways = ["more rounds", "a longer construction_s"]
+    if gil and computes and params.switch_interval_s != LEAST_INTERVAL_S:
+        ways.append("a shorter switch_interval_s")
+    if params.construction == "compute" and params.construction_s > 0:
+        ways.append("construction sleep")
+    return ", or ".join(ways)
 
 
 def run(params: Params, lab: Lab) -> Dict[str, Any]:

@@ -76,6 +76,8 @@ if TYPE_CHECKING:
 
 LANE = "cpu"
 
+LEAST_INTERVAL_S = 1e-6  # sys.setswitchinterval counts whole microseconds
+
 
 @dataclass(frozen=True)
 class Params:
@@ -101,7 +103,7 @@ class Params:
     switch_interval_s: Optional[float] = field(
         default=0.001,  # the longest measured at which the default shape lost in every run; shorter ones slow the lock
         metadata={
-            "ge": 1e-6,  # sys.setswitchinterval counts whole microseconds
+            "ge": LEAST_INTERVAL_S,
             "le": 10.0,
             "description": "Seconds after which a waiting thread may ask for the GIL; null leaves the interpreter's "
             "own 0.005. It has no effect on a free-threaded build.",
@@ -121,10 +123,13 @@ def outcomes(params: Params) -> Dict[str, Tuple[str, str]]:
             ),
             "lost": ("forbidden", "An addition was lost although each was made under the lock."),
         }
-    not_seen = (
-        "No addition was lost in this run, which does not show that none can be. Try more iterations, a shorter "
-        "switch_interval_s, or the shapes function_call and yield."
-    )
+    if params.threads == 1:
+        alone = "One thread alone loses no addition: nobody comes between its read and its write. Take two or more."
+        return {
+            "not_seen": ("acceptable", alone),
+            "lost": ("forbidden", "An addition was lost although one thread alone made them all."),
+        }
+    not_seen = f"No addition was lost in this run, which does not show that none can be. Try {_what_to_try(params)}."
     return {
         "lost": ("interesting", "At least one addition was overwritten by a thread that had read the same number."),
         "not_seen": ("acceptable", not_seen if _can_switch(params.shape) else _why_not(params.shape)),
@@ -136,7 +141,7 @@ def run(params: Params, lab: Lab) -> Dict[str, Any]:
     lock = lab.Lock()
     if params.switch_interval_s is not None:
         sys.setswitchinterval(params.switch_interval_s)
-    if not params.lock and not _can_switch(params.shape):
+    if not params.lock and params.threads > 1 and not _can_switch(params.shape):
         lab.warn(_why_not(params.shape))
     shape = SHAPES[params.shape]
     increment = shape.locked if params.lock else shape.unlocked
@@ -166,10 +171,22 @@ def run(params: Params, lab: Lab) -> Dict[str, Any]:
     }
 
 
+def _gil_enabled() -> bool:
+    return sys._is_gil_enabled() if hasattr(sys, "_is_gil_enabled") else True  # noqa: SLF001  its documented name
+
+
+def _what_to_try(params: Params) -> str:
+    """What makes it likelier that an addition is lost, of what has not been done yet."""
+    ways = ["more iterations"]
+    if _gil_enabled() and params.shape != "yield" and params.switch_interval_s != LEAST_INTERVAL_S:
+        ways.append("a shorter switch_interval_s")
+    ways += [f"shape {shape}" for shape in ("function_call", "yield") if shape != params.shape]
+    return ", or ".join(ways)
+
+
 def _can_switch(shape: str) -> bool:
     """Whether this interpreter can let another thread run between the read and the write."""
-    gil = sys._is_gil_enabled() if hasattr(sys, "_is_gil_enabled") else True  # noqa: SLF001  its documented name
-    rare = gil and sys.implementation.name == "cpython" and sys.version_info >= (3, 10)
+    rare = _gil_enabled() and sys.implementation.name == "cpython" and sys.version_info >= (3, 10)
     return not rare or shape in {"function_call", "property", "yield"}
 
 

@@ -137,9 +137,17 @@ def outcomes(params: Params) -> Dict[str, Tuple[str, str]]:
             "every_item_once": ("acceptable", "Every item that was made was taken by one consumer, and by one only."),
             "lost_or_twice": ("forbidden", "An item went through the queue twice, or not at all."),
         }
+    if params.threads == 1:
+        alone = "One consumer alone cannot lose an item, whatever the producers do. Take two or more."
+        wrong = "An item was lost, or taken twice, or gone after the look, although one consumer alone took them all."
+        return {
+            "not_seen": ("acceptable", alone),
+            **dict.fromkeys(("lost_or_twice", "found_empty"), ("forbidden", wrong)),
+        }
+    pause = "a pause_s" if params.pause_s is None else "a longer pause_s"
     not_seen = (
-        "Every item was taken once in this run, which does not show that none can be lost. Try more consumers, more "
-        "items, or a longer pause_s."
+        "Every item was taken once in this run, which does not show that none can be lost. Try more consumers, or more "
+        f"items, or {pause}."
     )
     return {
         "lost_or_twice": (

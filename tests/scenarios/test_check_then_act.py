@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -65,6 +66,29 @@ def test_one_thread_alone_makes_one(run_scenario: Run) -> None:
     seen = result(run_scenario("check_then_act", threads=1, rounds=5, lock=False))
     assert (seen["outcome"], seen["grade"]) == ("not_seen", "acceptable")
     assert "safe" not in seen["meaning"]
+    assert "Take two threads or more." in seen["meaning"]
+    assert "forbidden" == check_then_act.outcomes(Params(threads=1, lock=False))["made_twice"][0]
+
+
+@pytest.mark.parametrize(
+    ("params", "gil", "ways"),
+    [
+        ({}, True, "more rounds, or a longer construction_s."),
+        (
+            {"construction": "compute"},
+            True,
+            "more rounds, or a longer construction_s, or a shorter switch_interval_s, or construction sleep.",
+        ),
+        ({"construction_s": 0.0, "switch_interval_s": 1e-6}, True, "more rounds, or a longer construction_s."),
+        ({"construction": "compute", "construction_s": 0.0}, False, "more rounds, or a longer construction_s."),
+    ],
+)
+def test_it_proposes_what_is_left_to_try(
+    monkeypatch: pytest.MonkeyPatch, params: dict[str, Any], gil: bool, ways: str
+) -> None:
+    """Where no second instance was made, what is proposed has an effect on this constructor and this interpreter."""
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: gil, raising=False)
+    assert f"Try {ways}" in check_then_act.outcomes(Params(lock=False, **params))["not_seen"][1]
 
 
 @pytest.mark.parametrize(("wished", "used"), [(0.002, 0.002), (None, 0.005)])

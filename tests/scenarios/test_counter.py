@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -82,6 +83,32 @@ def test_one_thread_alone_loses_nothing(run_scenario: Run) -> None:
     seen = result(run_scenario("counter", threads=1, iterations=100, lock=False))
     assert (seen["outcome"], seen["grade"]) == ("not_seen", "acceptable")
     assert "safe" not in seen["meaning"]
+
+
+@pytest.mark.parametrize("shape", ["function_call", "augmented"])
+def test_one_thread_alone_is_told_to_take_another(run_scenario: Run, shape: str) -> None:
+    """To one thread nothing is proposed that only matters between two, and no reason given but that it is alone."""
+    seen = result(run_scenario("counter", threads=1, iterations=100, lock=False, shape=shape))
+    assert ([], "One thread alone") == (seen["warnings"], seen["meaning"][:16])
+    assert "Try" not in seen["meaning"]
+    assert "forbidden" == counter.outcomes(Params(threads=1, lock=False))["lost"][0]
+
+
+@pytest.mark.parametrize(
+    ("params", "gil", "ways"),
+    [
+        ({}, True, "more iterations, or a shorter switch_interval_s, or shape yield."),
+        ({"shape": "yield"}, True, "more iterations, or shape function_call."),
+        ({"switch_interval_s": 1e-6}, True, "more iterations, or shape yield."),
+        ({"shape": "augmented"}, False, "more iterations, or shape function_call, or shape yield."),
+    ],
+)
+def test_it_proposes_what_is_left_to_try(
+    monkeypatch: pytest.MonkeyPatch, params: dict[str, Any], gil: bool, ways: str
+) -> None:
+    """Where nothing was lost, no shape is proposed that is there already, and no interval that cannot be shorter."""
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: gil, raising=False)
+    assert f"Try {ways}" in counter.outcomes(Params(lock=False, **params))["not_seen"][1]
 
 
 @pytest.mark.parametrize(("wished", "used"), [(0.002, 0.002), (None, 0.005)])

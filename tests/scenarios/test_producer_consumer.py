@@ -76,6 +76,15 @@ def test_one_consumer_alone_takes_every_item_once(run_scenario: Run) -> None:
     seen = result(run_scenario("producer_consumer", queue="list", threads=1, items=20))
     assert (seen["outcome"], seen["grade"]) == ("not_seen", "acceptable")
     assert "safe" not in seen["meaning"]
+    assert "Take two or more." in seen["meaning"]
+    alone = producer_consumer.outcomes(Params(queue="list", threads=1))
+    assert ("forbidden", "forbidden") == (alone["lost_or_twice"][0], alone["found_empty"][0])
+
+
+@pytest.mark.parametrize(("pause_s", "way"), [(0.0001, "or a longer pause_s."), (None, "or a pause_s.")])
+def test_a_pause_that_is_not_there_is_not_made_longer(pause_s: float | None, way: str) -> None:
+    """Where nothing was lost, the pause is proposed as what it would be: longer, or one at all."""
+    assert producer_consumer.outcomes(Params(queue="list", pause_s=pause_s))["not_seen"][1].endswith(way)
 
 
 def test_rates_are_those_of_the_run(run_scenario: Run) -> None:
