@@ -96,6 +96,9 @@ MEASURES = {
 
 _CONVOY_BELOW = 0.5  # chosen: far from the noise of two short windows, and from the few percent of a real convoy
 
+_OWN_INTERVAL_S = 0.005  # the interpreter's
+_LEAST_INTERVAL_S = 1e-6  # sys.setswitchinterval counts whole microseconds
+
 _MESSAGE_BYTES = 16
 _PAUSE_S = 0.002  # mean pause in a paced window: longer than an echo takes alone, and not much of one in a convoy
 _PATIENCE_S = 5.0  # for the last answer of a window: 64 threads that sort stand 0.6 s in the GIL's line
@@ -134,7 +137,7 @@ class Params:
     switch_interval_s: Optional[float] = field(
         default=None,
         metadata={
-            "ge": 1e-6,  # sys.setswitchinterval counts whole microseconds
+            "ge": _LEAST_INTERVAL_S,
             "le": 0.1,
             "description": "Seconds after which a waiting thread may ask for the GIL; null leaves the interpreter's "
             "own 0.005. It has no effect on a free-threaded build.",
@@ -149,8 +152,11 @@ def outcomes(params: Params) -> Dict[str, Tuple[str, str]]:
     unavailable = "This system gives the job no loopback socket, pipe or second process, so there was nobody to answer."
     expected = _why_none(params)
     if expected:
+        no_convoy = ("acceptable", f"Nothing was to be expected: {expected}")
+        if not params.threads:
+            return {"no_convoy": no_convoy, "unavailable": ("acceptable", unavailable)}
         return {
-            "no_convoy": ("acceptable", f"Nothing was to be expected: {expected}"),
+            "no_convoy": no_convoy,
             "crowded": (
                 "interesting",
                 f"Less than half of the echoes were left, but not for the GIL: {expected} More threads and processes "
@@ -162,12 +168,12 @@ def outcomes(params: Params) -> Dict[str, Tuple[str, str]]:
         "convoy": (
             "interesting",
             "Less than half of the echoes were left: for each one the thread had to wait for the GIL, behind threads "
-            "that do not give it up by themselves. Compute in another process, or shorten switch_interval_s.",
+            f"that do not give it up by themselves. {_cure(params)}",
         ),
         "no_convoy": (
             "acceptable",
-            "At least half of the echoes were left in this run, which does not show that there is no convoy. Try the "
-            "interpreter's own switch interval, more threads, or a longer duration_s.",
+            "At least half of the echoes were left in this run, which does not show that there is no convoy. Try "
+            f"{_what_to_try(params)}.",
         ),
         "unavailable": ("acceptable", unavailable),
     }
@@ -457,6 +463,24 @@ report(*window(0.002, 0.0))
 while True:
     report(*window(*orders.get()))
 """
+
+
+def _cure(params: Params) -> str:
+    """What brings the echoes back."""
+    if params.work == "sort":
+        return "Compute in another process: a switch interval does nothing against a call that holds the GIL."
+    if params.switch_interval_s == _LEAST_INTERVAL_S:
+        return "Compute in another process."
+    return "Compute in another process, or shorten switch_interval_s."
+
+
+def _what_to_try(params: Params) -> str:
+    """What makes a convoy likelier, of what has not been done yet."""
+    interval_s = params.switch_interval_s
+    ways = ["more threads", "a longer duration_s"]
+    if params.work == "python" and interval_s is not None and interval_s < _OWN_INTERVAL_S:
+        ways.insert(0, "the interpreter's own switch interval")
+    return ", or ".join(ways)
 
 
 def _why_none(params: Params) -> str:

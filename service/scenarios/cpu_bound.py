@@ -200,15 +200,15 @@ UNAVAILABLE = (
 
 def computes_at_once(params: Params) -> bool:
     """Whether more than one worker can compute at the same moment, if there are cores for them."""
-    if params.model == "sequential" or min(params.threads, params.tasks) == 1:
+    if why_alone(params):
         return False
     return params.model in {"processes", "interpreters"} or not gil_enabled() or params.work in {"hash", "compress"}
 
 
 def reason(params: Params) -> str:
     """Why this model does that with this work on this interpreter."""
-    if params.model == "sequential" or min(params.threads, params.tasks) == 1:
-        return "One worker has one task after the other, so a difference is noise, or the price of the detour."
+    if why_alone(params):
+        return why_alone(params)
     if params.model == "processes":
         return "Each process has an interpreter and a GIL of its own, so as many compute at once as there are cores."
     if params.model == "interpreters":
@@ -221,6 +221,18 @@ def reason(params: Params) -> str:
         f"Threads take turns: {params.work} keeps the GIL all the while it computes, and only one of them has it. Try "
         "model processes, work hash, or a free-threaded build."
     )
+
+
+def why_alone(params: Params) -> str:
+    """Why one worker does all the work; empty where there is work for more."""
+    if params.model == "sequential" or params.threads == 1:
+        return "One worker has one task after the other, so a difference is noise, or the price of the detour."
+    if params.tasks == 1:
+        return (
+            "One worker has the only task, and the others have none, so a difference is noise, or the price of the "
+            "detour. Take as many tasks as threads, or more."
+        )
+    return ""
 
 
 def gil_enabled() -> bool:

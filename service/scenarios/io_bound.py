@@ -150,21 +150,46 @@ def outcomes(params: Params) -> Dict[str, Tuple[str, str]]:
     if not params.reference:
         done = "The tasks were done; without a reference there is nothing to compare their time with."
         return {"not_compared": ("acceptable", done), **always}
+    alone = why_alone(params)
+    if alone:
+        return {
+            "speedup": ("interesting", f"The tasks took less time than in the reference. {alone}"),
+            "no_speedup": ("acceptable", f"The tasks took as long as in the reference. {alone}"),
+            "slowdown": ("interesting", f"The tasks took longer than in the reference. {alone}"),
+            **always,
+        }
     overlap = "in one thread" if params.model == "asyncio" else "in threads"
+    longer = "a larger size_bytes" if params.work == "file" else "a longer delay_s"  # more of a task is waiting then
+    fewer = "" if params.model == "asyncio" else ", or fewer threads"
     return {
         "speedup": ("acceptable", f"The tasks overlapped {overlap}: together they took less time than one by one."),
         "no_speedup": (
             "interesting",
-            "The tasks took as long as one after the other: there was too little to wait for, or they could not wait "
-            "at the same time. Try a longer delay_s or more threads.",
+            f"The tasks took as long as one after the other: there was too little to wait for. Try {longer}.",
         ),
         "slowdown": (
             "interesting",
             "The tasks took longer than one after the other: there was little to wait for, and to hand the GIL or the "
-            "turn from task to task costs more than it gains. Try a longer delay_s or fewer threads.",
+            f"turn from task to task costs more than it gains. Try {longer}{fewer}.",
         ),
         **always,
     }
+
+
+def why_alone(params: Params) -> str:
+    """Why no two tasks can be under way at the same time; empty where they can."""
+    if at_once(params) == 1:
+        return (
+            "One task at a time was under way, so that none could overlap, and a difference is noise or the price of "
+            "the way to do one. Take two threads and tasks, or more."
+        )
+    if (params.model, params.work) == ("asyncio", "file"):
+        return (
+            "asyncio has no files of its own: each held up the whole loop, so that none could overlap, and a "
+            "difference is noise or the price of the loop. Give a file to a thread (asyncio.to_thread), and the loop "
+            "goes on meanwhile."
+        )
+    return ""
 
 
 def run(params: Params, lab: Lab) -> Dict[str, Any]:

@@ -142,12 +142,12 @@ def outcomes(params: Params) -> Dict[str, Tuple[str, str]]:
         "jittery": (
             "interesting",
             f"Two ticks were more than {params.limit_s:g} s apart, but less than half of the time that the work took. "
-            f"{ADVICE[params.where]}",
+            f"{advice(params)}",
         ),
         "frozen": (
             "interesting",
             f"The loop stood still for more than {params.limit_s:g} s and for half of the work's time or more. "
-            f"{ADVICE[params.where]}",
+            f"{advice(params)}",
         ),
     }
     if cannot_fork(params):
@@ -155,13 +155,40 @@ def outcomes(params: Params) -> Dict[str, Tuple[str, str]]:
     return found
 
 
-ADVICE = {
-    "inline": "Nothing else happens on a thread that computes: give the work to a thread or a process.",
-    "thread": "The work had the GIL, and the loop had to wait for it, while starting the threads, too (start_s): use "
-    "fewer threads, work that releases the GIL, a process, or a free-threaded build.",
-    "process": "A process has a GIL of its own, so it was not that: the cores were busy, here or with other programs. "
-    "Compare alone_gap_p99_s.",
-}
+def advice(params: Params) -> str:
+    """Why the loop was held up, and what helps."""
+    if params.interval_s > params.limit_s:
+        return "Its ticks are further apart by themselves: take a shorter interval_s, or a longer limit_s."
+    if params.where == "inline":
+        does = "waits" if params.work == "sleep" else "computes"
+        who = "a process" if keeps_gil(params) else "a thread or a process"
+        return f"Nothing else happens on a thread that {does}: give the work to {who}."
+    if params.where == "process":
+        return f"A process has a GIL of its own, so it was not that: {BUSY}"
+    if params.work == "python" and gil_enabled():
+        fewer = "fewer threads, " if params.threads > 1 else ""
+        return (
+            "The work had the GIL, and the loop had to wait for it, while starting the threads, too (start_s): use "
+            f"{fewer}work that releases the GIL, a process, or a free-threaded build."
+        )
+    if keeps_gil(params):
+        return (
+            "One call of C code had the GIL, and nobody could take it away: use work that releases the GIL, a process, "
+            "or a free-threaded build."
+        )
+    return f"The loop had no GIL to wait for: the threads were slow to start (start_s), or {BUSY}"
+
+
+BUSY = "the cores were busy, here or with other programs. Compare alone_gap_p99_s."
+
+
+def keeps_gil(params: Params) -> bool:
+    """Whether the work is one call that nobody can take the GIL away from."""
+    return params.work == "regex" and gil_enabled()
+
+
+def gil_enabled() -> bool:
+    return sys._is_gil_enabled() if hasattr(sys, "_is_gil_enabled") else True  # noqa: SLF001  its documented name
 
 
 class Ticks(NamedTuple):

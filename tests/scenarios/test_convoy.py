@@ -151,6 +151,25 @@ def test_outcomes(params: Params, share: float, outcome: str, grade: str) -> Non
     assert grade == convoy.outcomes(params)[outcome][0]
 
 
+@pytest.mark.parametrize(
+    ("params", "convoy_says", "no_convoy_says"),
+    [
+        ({}, "or shorten switch_interval_s.", "Try more threads, or a longer duration_s."),
+        ({"switch_interval_s": 0.001}, "or shorten switch_interval_s.", "the interpreter's own switch interval"),
+        ({"switch_interval_s": 1e-6}, "Compute in another process.", "the interpreter's own switch interval"),
+        ({"work": "sort"}, "does nothing against a call", "Try more threads, or a longer duration_s."),
+    ],
+)
+def test_the_advice_fits_the_work(
+    monkeypatch: pytest.MonkeyPatch, params: dict[str, Any], convoy_says: str, no_convoy_says: str
+) -> None:
+    """A shorter interval is proposed where it can be had and helps, the interpreter's own where it is another."""
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: True, raising=False)
+    said = convoy.outcomes(Params(**params))
+    assert convoy_says in said["convoy"][1]
+    assert no_convoy_says in said["no_convoy"][1]
+
+
 def test_not_seen_is_never_called_safe() -> None:
     """Where a convoy could have been and was not, the sentence says that one run shows nothing, and what to try."""
     for params in (Params(), Params(threads=0), Params(work="hash")):

@@ -278,3 +278,12 @@ def test_what_is_expected_is_acceptable(
     assert ("acceptable", "interesting") == (found[expected][0], found[surprising][0])
     assert cpu_bound.reason(params) in found[expected][1]
     assert "run it again" in found[surprising][1].lower()
+
+
+@pytest.mark.parametrize("model", ["threads", "processes"])
+def test_a_single_task_is_not_told_of_as_many(model: Any) -> None:
+    """Of many workers with one task between them, it is said that all but one have nothing to do."""
+    said = cpu_bound.reason(Params(model=model, threads=64, tasks=1))
+    assert "the only task" in said
+    assert "one task after the other" not in said
+    assert "one task after the other" in cpu_bound.reason(Params(model=model, threads=1, tasks=1))

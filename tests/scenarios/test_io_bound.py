@@ -196,3 +196,22 @@ def test_outcomes(speedup: float, outcome: str, grade: str) -> None:
     """What takes noticeably longer or shorter is called so."""
     assert outcome == io_bound.judge(speedup)
     assert grade == io_bound.outcomes(Params())[outcome][0]
+
+
+@pytest.mark.parametrize(
+    ("params", "no_speedup", "slowdown"),
+    [
+        ({}, "Try a longer delay_s.", "Try a longer delay_s, or fewer threads."),
+        ({"model": "asyncio"}, "Try a longer delay_s.", "Try a longer delay_s."),
+        ({"work": "file"}, "Try a larger size_bytes.", "Try a larger size_bytes, or fewer threads."),
+        ({"work": "file", "model": "asyncio"}, "held up the whole loop", "held up the whole loop"),
+        ({"threads": 1}, "Take two threads and tasks, or more.", "Take two threads and tasks, or more."),
+        ({"tasks": 1, "model": "pool"}, "Take two threads and tasks, or more.", "Take two threads and tasks, or more."),
+    ],
+)
+def test_the_advice_fits_the_work(params: dict[str, Any], no_speedup: str, slowdown: str) -> None:
+    """Files know no delay and an event loop no threads; where nothing can overlap, it is said why."""
+    said = {name: meaning for name, (_, meaning) in io_bound.outcomes(Params(**params)).items()}
+    assert no_speedup in said["no_speedup"]
+    assert slowdown in said["slowdown"]
+    assert ("overlapped" in said["speedup"]) == ("Try" in no_speedup)

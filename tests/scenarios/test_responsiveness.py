@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -189,7 +190,32 @@ def test_outcomes(where: Any, longest_gap_s: float, work_wall_s: float, outcome:
     assert outcome == responsiveness.judge(longest_gap_s, work_wall_s, 0.1)
     grade, meaning = responsiveness.outcomes(Params(where=where))[outcome]
     assert grade == ("acceptable" if outcome == "responsive" else "interesting")
-    assert outcome == "responsive" or responsiveness.ADVICE[where] in meaning
+    assert outcome == "responsive" or responsiveness.advice(Params(where=where)) in meaning
+
+
+@pytest.mark.parametrize(
+    ("params", "gil", "right", "wrong"),
+    [
+        ({"where": "inline", "work": "sleep"}, True, "a thread that waits", "computes"),
+        ({"where": "inline", "work": "regex"}, True, "to a process", "a thread or"),
+        ({"where": "inline", "work": "regex"}, False, "to a thread or a process", "GIL"),
+        ({"threads": 1}, True, "work that releases the GIL", "fewer threads"),
+        ({"threads": 8}, True, "fewer threads", "no GIL"),
+        ({"work": "regex"}, True, "One call of C code", "start_s"),
+        ({"work": "hash"}, True, "no GIL to wait for", "releases the GIL"),
+        ({"work": "python"}, False, "no GIL to wait for", "free-threaded"),
+        ({"where": "process"}, True, "the cores were busy", "start_s"),
+        ({"interval_s": 0.5}, True, "a shorter interval_s", "GIL"),
+    ],
+)
+def test_the_advice_fits_the_work(
+    monkeypatch: pytest.MonkeyPatch, params: dict[str, Any], gil: bool, right: str, wrong: str
+) -> None:
+    """What held the loop up is said of the work that it was, and only what can help is proposed."""
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: gil, raising=False)
+    said = responsiveness.outcomes(Params(**params))["frozen"][1]
+    assert right in said
+    assert wrong not in said
 
 
 def test_the_measures_are_in_the_answer(run_scenario: Run) -> None:
