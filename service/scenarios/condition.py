@@ -130,7 +130,7 @@ def outcomes(params: Params) -> Dict[str, Tuple[str, str]]:
         ),
         "not_seen": (
             "acceptable",
-            "Each thread that was woken found an item, because there were enough. Try fewer items than threads.",
+            "Each thread that was woken found an item, because there were enough. Try more threads than items.",
         ),
     }
 

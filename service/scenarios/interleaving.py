@@ -76,13 +76,20 @@ def outcomes(params: Params) -> Dict[str, Tuple[str, str]]:
     if params.threads == 1 or params.steps == 1:
         meaning = "With one thread, or with one line each, mixed lines and blocks of lines look the same."
         return {"nothing_to_mix": ("acceptable", meaning)}
+    if params.delay_s:
+        mixed = "while one slept, another printed."
+        unmixed = (
+            "its sleeps were over before another was ready to print. The next run may differ: try a longer delay_s."
+        )
+    else:
+        mixed = "none of them paused, but the system let another run in between."
+        unmixed = (
+            "nothing made it pause while another was ready to print. The next run may differ; give delay_s more than 0 "
+            "to see the lines mix."
+        )
     return {
-        "interleaved": ("acceptable", "The lines of the threads alternated: while one slept, another printed."),
-        "in_blocks": (
-            "interesting",
-            "Each thread printed all its lines in one block: nothing made it pause while another was ready to print. "
-            "The next run may differ; give delay_s more than 0 to see the lines mix.",
-        ),
+        "interleaved": ("acceptable", f"The lines of the threads mixed: {mixed}"),
+        "in_blocks": ("interesting", f"Each thread printed all its lines in one block: {unmixed}"),
     }
 
 

@@ -123,11 +123,7 @@ def outcomes(params: Params) -> Dict[str, Tuple[str, str]]:
                 "run it: without a timeout the program hangs here for ever. Let the task return and its caller submit "
                 "the next step, or give the inner tasks a pool of their own; more threads only move the limit.",
             ),
-            "not_starved": (
-                "acceptable",
-                "Each inner task found a thread in this run, which does not show that it always will. Try more tasks "
-                "than max_workers, all submitted at once.",
-            ),
+            "not_starved": ("acceptable", f"Each inner task found a thread{why_not_starved(params)}"),
         }
     return {
         "reused": (
@@ -137,6 +133,17 @@ def outcomes(params: Params) -> Dict[str, Tuple[str, str]]:
         ),
         "one_each": ("acceptable", "There were as many threads as tasks: none waited for a thread, none was reused."),
     }
+
+
+def why_not_starved(params: Params) -> str:
+    """The rest of a sentence: whether that was luck, and what makes it less likely."""
+    if params.tasks < params.max_workers:
+        return (
+            ": fewer tasks waited than there are threads, so that one was always left. With as many tasks as "
+            "max_workers none is: try that."
+        )
+    at_once = ", or a gap_s of 0" if params.gap_s else ""
+    return f" in this run, which does not show that it always will. Try more tasks, or a smaller max_workers{at_once}."
 
 
 def run(params: Params, lab: Lab) -> Dict[str, Any]:

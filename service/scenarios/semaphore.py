@@ -114,16 +114,14 @@ def outcomes(params: Params) -> Dict[str, Tuple[str, str]]:
         "limit_exceeded": ("interesting", "More workers were in than there are slots: nobody held them back."),
         "not_seen": (
             "acceptable",
-            "Never were more workers in than there are slots in this run, but nobody saw to it. Try more threads than "
-            "slots, and a longer hold_s.",
+            f"Never were more workers in than there are slots in this run, but nobody saw to it. {what_to_try(params)}",
         ),
     }
 
 
 def outcomes_of_a_mistake(params: Params) -> Dict[str, Tuple[str, str]]:
     not_seen = (
-        "One release too many added a slot that does not exist, but nobody used it in this run. Try more threads than "
-        "slots, and a longer hold_s."
+        f"One release too many added a slot that does not exist, but nobody used it in this run. {what_to_try(params)}"
     )
     exceeded = "One release too many added a slot that does not exist, and a worker more than allowed was in."
     if not params.bounded:
@@ -140,6 +138,11 @@ def outcomes_of_a_mistake(params: Params) -> Dict[str, Tuple[str, str]]:
         ),
         "refused": ("acceptable", "A ValueError told of one release too many, and nobody had used the slot it added."),
     }
+
+
+def what_to_try(params: Params) -> str:
+    """What brings more workers than slots together."""
+    return "Try more visits, or a longer hold_s." if params.threads > params.slots else "Try more threads than slots."
 
 
 def run(params: Params, lab: Lab) -> Dict[str, Any]:

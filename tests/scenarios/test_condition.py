@@ -117,3 +117,8 @@ def test_outcomes(params: Params, found_nothing: int, missed: int, outcome: str,
     """Going on to nothing is forbidden for those who look again, and worth seeing of those who do not."""
     assert outcome == condition.judge(params.predicate, found_nothing, missed)
     assert grade == condition.outcomes(params)[outcome][0]
+
+
+def test_one_thread_is_not_told_to_take_fewer_items() -> None:
+    """There is one item at least: it is threads that there are to be more of."""
+    assert "more threads than items" in condition.outcomes(Params(threads=1, items=1, predicate=False))["not_seen"][1]

@@ -96,3 +96,14 @@ def test_blocks_and_turns_are_told_apart(order: str, switches: int, outcome: str
     """More switches than threads less one mean that some thread's lines stood apart."""
     assert switches == interleaving.count_switches(list(order))
     assert outcome == interleaving.judge(switches, Params(threads=2, steps=2))
+
+
+@pytest.mark.parametrize(
+    ("delay_s", "mixed", "unmixed"),
+    [(1.0, "while one slept", "try a longer delay_s"), (0.0, "none of them paused", "give delay_s more than 0")],
+)
+def test_only_who_sleeps_is_said_to_sleep(delay_s: float, mixed: str, unmixed: str) -> None:
+    """Why lines mixed, or did not, is said of threads that pause and of threads that do not."""
+    said = interleaving.outcomes(Params(delay_s=delay_s))
+    assert mixed in said["interleaved"][1]
+    assert unmixed in said["in_blocks"][1]

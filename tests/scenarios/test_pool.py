@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from service.jobs import JobState, Report
 from service.scenarios import pool
 from service.scenarios.pool import Params
@@ -110,3 +112,18 @@ def test_outcomes_belong_to_the_parameters() -> None:
     """Only a nested task can starve."""
     assert {"reused", "one_each"} == set(pool.outcomes(Params()))
     assert {"starved", "not_starved"} == set(pool.outcomes(Params(nested=True)))
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"tasks": 12, "max_workers": 32}, "With as many tasks as max_workers none is"),
+        ({"tasks": 12, "max_workers": 12}, "Try more tasks, or a smaller max_workers."),
+        ({"tasks": 12, "gap_s": 0.1}, "Try more tasks, or a smaller max_workers, or a gap_s of 0."),
+    ],
+)
+def test_a_pool_that_cannot_starve_is_told_apart(params: dict[str, Any], said: str) -> None:
+    """Where there is a thread for each task that waits it was no luck, and what is proposed is not there already."""
+    meaning = pool.outcomes(Params(nested=True, **params))["not_starved"][1]
+    assert said in meaning
+    assert ("does not show" in meaning) == (params["tasks"] >= Params(**params).max_workers)

@@ -131,3 +131,12 @@ def test_outcomes(params: Params, over_limit: int, refusals: int, outcome: str, 
     """More workers than slots are forbidden wherever the semaphore is used as it should be, or can tell."""
     assert outcome == semaphore.judge(params, over_limit, refusals)
     assert grade == semaphore.outcomes(params)[outcome][0]
+
+
+@pytest.mark.parametrize(
+    ("threads", "said"), [(2, "Try more threads than slots."), (8, "Try more visits, or a longer")]
+)
+def test_more_threads_are_proposed_where_they_are_missing(threads: int, said: str) -> None:
+    """Where the limit was not exceeded, more threads than slots are proposed to those who have not as many."""
+    for params in (Params(lock=False, threads=threads), Params(bounded=False, extra_release="before", threads=threads)):
+        assert said in semaphore.outcomes(params)["not_seen"][1]

@@ -109,3 +109,10 @@ def test_outcomes(params: Params, mixed_up: int, leaked: int, outcome: str, grad
     grades = thread_local.outcomes(params)
     assert grade == grades[outcome][0]
     assert not any("safe" in meaning for _, meaning in grades.values())
+
+
+@pytest.mark.parametrize(("local", "longer"), [(False, True), (True, False)])
+def test_a_longer_pause_is_proposed_where_it_matters(local: bool, longer: bool) -> None:
+    """A global is mixed up in the pause; what a request leaves behind stays there, however long that was."""
+    meaning = thread_local.outcomes(Params(local=local, pool=True))["not_seen"][1]
+    assert longer == ("a longer pause_s" in meaning)
