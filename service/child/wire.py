@@ -7,7 +7,8 @@ Up, on a job's own socket, in this order (a `?` may be absent, a `*` may come an
 
     ready      protocol                                     the child is up and has read its order
     started    active_threads, stuck?                       the scenario begins; every `_ns` counts from here
-                                                            (stuck: the scenario's own grade and meaning for it)
+                                                            (stuck: the scenario's own grade and meaning for it;
+                                                            forbidden counts where a cycle is told)
     events*    events: [[at_ns, thread, number, kind, facts], ...]
                                                             what threads stamped; see below
     output*    lines: [[at_ns, thread, number, text], ...]  what was printed; thread and number are null for output

@@ -45,9 +45,11 @@ _NEXT = {
     "deadlock": set[str](),  # an autopsy that says that nobody can run on
 }
 
-_STUCK = "It had not ended when its time was up, and had to be killed."
+_MORE_TIME = "What it would have come to is not known: give it a longer timeout_s, or less to do."
+_STUCK = f"It had not ended when its time was up, and had to be killed. {_MORE_TIME}"
+_LATE = f"It had not ended when its time was up, and then stopped itself. {_MORE_TIME}"
 _DEADLOCK = "Its threads waited for each other, none of them could ever go on, and it had to be killed."
-_LATE = "It had not ended when its time was up, and then stopped itself."
+_KNOT = "When its time was up some of its threads waited for each other, and it had to be killed."
 _CANCELLED = "The job was cancelled before it ended; what it had recorded until then is here."
 _NOT_ENDED = "The job ended without an outcome; what it had recorded until then is here."
 
@@ -296,13 +298,26 @@ class Transcript:
         if status is JobState.SUCCEEDED and self._result is not None:
             return self._result["outcome"], self._result["grade"], self._result["meaning"]
         if status is JobState.TIMED_OUT:
-            return "stuck", *(self._stuck or ("interesting", self._why_stuck(ending)))
+            return "stuck", *self._judge_stuck(ending)
         return None, None, _CANCELLED if status is JobState.CANCELLED else _NOT_ENDED
+
+    def _judge_stuck(self, ending: Ending) -> tuple[str, str]:
+        """What the scenario says of being stuck, if it does; that is forbidden only where threads were seen to be."""
+        if self._stuck is None or (self._stuck[0] == "forbidden" and not self._knotted):
+            return "interesting", self._why_stuck(ending)
+        return self._stuck
 
     def _why_stuck(self, ending: Ending) -> str:
         if not ending.killed:
             return _LATE
-        return _DEADLOCK if self.deadlocked else _STUCK
+        if self.deadlocked:
+            return _DEADLOCK
+        return _KNOT if self._knotted else _STUCK
+
+    @property
+    def _knotted(self) -> bool:
+        """Whether threads were seen that waited for each other."""
+        return self._autopsy is not None and bool(self._autopsy["cycle"])
 
     def _failure(self, status: JobState, ending: Ending) -> Failure | None:
         if status is JobState.FAILED and self._error is not None:

@@ -99,14 +99,14 @@ def outcomes(params: Params) -> Dict[str, Tuple[str, str]]:
             ),
             "stuck": (
                 "forbidden",
-                "It did not end, although all took the lower number first: if `error` names no deadlock, give it more "
-                "time.",
+                "They waited for each other for ever, although all took the lower number first.",
             ),
         }
     return {
         "stuck": (
             "interesting",
-            "It did not end: if `error` names a deadlock, each held a fork and waited for his neighbour's, for ever.",
+            "It did not end: if `error` names a deadlock, each held a fork and waited for his neighbour's, for ever, "
+            "and if not, its time was up too soon.",
         ),
         "not_seen": (
             "acceptable",

@@ -85,14 +85,14 @@ def outcomes(params: Params) -> Dict[str, Tuple[str, str]]:
             "lost": ("forbidden", "A deposit was lost although each was made under the lock."),
             "stuck": (
                 "forbidden",
-                "It did not end, although no thread had to wait for itself: if `error` names no deadlock, give it more "
-                "time.",
+                "Its threads waited for each other for ever, although none had to wait for itself.",
             ),
         }
     return {
         "stuck": (
             "interesting",
-            "It did not end: the thread that held the lock took it again, and waited for itself, for ever.",
+            "It did not end: if `error` names a deadlock, the thread that held the lock took it again, and waited for "
+            "itself, for ever, and if not, its time was up too soon.",
         ),
         "exact": ("forbidden", f"{exact}, although a plain lock was taken twice by its holder."),
         "lost": ("forbidden", "A plain lock was taken twice, and a deposit was lost."),

@@ -159,18 +159,22 @@ def test_no_autopsy_of_a_job_that_ended_by_itself(frames: list[Frame], ending: E
     assert result_of(play([READY, STARTED, *frames], ending))["autopsy"] is None
 
 
-@pytest.mark.parametrize("frames", [[], [AUTOPSY], [DEADLOCK]])
-def test_a_scenario_may_judge_being_stuck(frames: list[Frame]) -> None:
-    """The grade and the sentence that a scenario has for `stuck` are those of its job."""
-    result = result_of(play([READY, STUCK, *frames], DEADLINE))
-    assert ("stuck", "forbidden", "It should have ended.") == (result["outcome"], result["grade"], result["meaning"])
-
-
-@pytest.mark.parametrize(("frame", "said"), [(DEADLOCK, "waited for each other"), (AUTOPSY, "time was up")])
-def test_what_is_said_of_being_stuck(frame: Frame, said: str) -> None:
-    """Without a sentence of the scenario's own, it is told whether it was a deadlock or a deadline."""
-    result = result_of(play([READY, STARTED, frame], DEADLINE))
-    assert "interesting" == result["grade"]
+@pytest.mark.parametrize(
+    ("frames", "grade", "said"),
+    [
+        pytest.param([STUCK, DEADLOCK], "forbidden", "should have ended", id="deadlock"),
+        pytest.param([STUCK, AUTOPSY], "forbidden", "should have ended", id="some wait for each other"),
+        pytest.param([STUCK, {**AUTOPSY, "cycle": None}], "interesting", "longer timeout_s", id="none does"),
+        pytest.param([STUCK], "interesting", "longer timeout_s", id="no autopsy"),
+        pytest.param([STARTED, DEADLOCK], "interesting", "none of them could", id="deadlock, not judged"),
+        pytest.param([STARTED, AUTOPSY], "interesting", "some of its threads waited", id="some wait, not judged"),
+        pytest.param([STARTED], "interesting", "longer timeout_s", id="nothing told"),
+    ],
+)
+def test_stuck_is_forbidden_only_where_threads_were_seen_to_be(frames: list[Frame], grade: str, said: str) -> None:
+    """A deadline that a client chose too soon is nothing forbidden; a deadlock where none may be is."""
+    result = result_of(play([READY, *frames], DEADLINE))
+    assert ("stuck", grade) == (result["outcome"], result["grade"])
     assert said in (result["meaning"] or "")
 
 
@@ -429,13 +433,19 @@ def outcomes(params):
 
 def test_a_real_scenario_judges_being_stuck(run: Run) -> None:
     """What a scenario's `outcomes` say of `stuck` is what its job says, at a deadline as in a deadlock."""
-    for body, timeout_s in (("time.sleep(60)", 0.2), (textwrap.dedent(JOINED), 60.0)):
-        result = result_of(run(body, JUDGED, timeout_s=timeout_s))
-        assert ("stuck", "forbidden", "It should have ended.") == (
-            result["outcome"],
-            result["grade"],
-            result["meaning"],
-        )
+    judged = JUDGED.replace("forbidden", "acceptable")
+    for body, top, timeout_s in (("time.sleep(60)", judged, 0.2), (textwrap.dedent(JOINED), JUDGED, 60.0)):
+        result = result_of(run(body, top, timeout_s=timeout_s))
+        assert ("stuck", "It should have ended.") == (result["outcome"], result["meaning"])
+        assert ("acceptable" if top is judged else "forbidden") == result["grade"]
+
+
+def test_a_deadline_that_came_too_soon_is_not_forbidden(run: Run) -> None:
+    """Where being stuck is forbidden, a job whose time was up without a deadlock is not judged by that."""
+    report = run("time.sleep(60)", JUDGED, timeout_s=0.2)
+    result = result_of(report)
+    assert ("stuck", "interesting", None) == (result["outcome"], result["grade"], report.error)
+    assert "give it a longer timeout_s" in (result["meaning"] or "")
 
 
 def test_stuck_cannot_be_returned(run: Run) -> None:

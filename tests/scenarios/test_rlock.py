@@ -53,6 +53,13 @@ def test_a_plain_lock_waits_for_itself_on_every_interpreter(run_scenario: Run, e
     assert "waits for account, which it holds itself" in report.error["message"]
 
 
+def test_a_deadline_is_no_deadlock(run_scenario: Run) -> None:
+    """A job with more deposits than it has time for waits for nobody, and is nothing forbidden."""
+    report = run_scenario("rlock", timeout_s=0.2, threads=8, iterations=1_000_000)
+    assert (JobState.TIMED_OUT, None, "interesting") == (report.status, report.error, result(report)["grade"])
+    assert "give it a longer timeout_s" in result(report)["meaning"]
+
+
 def test_a_plain_lock_that_is_taken_once(run_scenario: Run) -> None:
     """A plain lock is enough where no method calls another one that takes it."""
     assert "exact" == result(run_scenario("rlock", reentrant=False, depth=1, iterations=10))["outcome"]

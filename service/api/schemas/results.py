@@ -174,6 +174,7 @@ class ResultView(Answer):
     outcome: str | None
     """One of the scenario's outcomes; `stuck` if the job had not ended at its deadline, or never could."""
     grade: Grade | None
+    """How the outcome is judged; `stuck` is `forbidden` only if a deadlock was seen where none may be."""
     meaning: str | None
     """The outcome in one sentence."""
     values: dict[str, Any]
