@@ -118,10 +118,12 @@ class Scenario:
     def measures(self) -> dict[str, Measure]:
         """Return the numbers that an experiment can compare, by name, the default first.
 
-        They are the scenario's own `MEASURES`, and the timings that every job has.
+        They are the scenario's own `MEASURES`, and the timings that every job has. Its `GROWS` tells with which
+        parameters the work grows that one is taken of.
         """
         own: Mapping[str, Better] = getattr(self.module, "MEASURES", {})
-        return {name: Measure(name, better) for name, better in {**own, **_TIMINGS, **own}.items()}
+        grows: Mapping[str, tuple[str, ...]] = getattr(self.module, "GROWS", {})
+        return {name: Measure(name, better, grows.get(name, ())) for name, better in {**own, **_TIMINGS, **own}.items()}
 
     def outcomes(self) -> tuple[Outcome, ...]:
         """Return what it can end with by its default parameters, on the interpreter of the service."""
@@ -220,6 +222,7 @@ def load(name: str, module_name: str, origin: str) -> Scenario:
         examples=tuple(_examples(text, name)),
     )
     _check_functions(scenario)
+    _check_measures(scenario)
     return scenario
 
 
@@ -284,12 +287,27 @@ def _check_functions(scenario: Scenario) -> None:
         raise
     except Exception as exc:
         raise BadScenario(f"outcomes(params) or Params() failed: {type(exc).__name__}: {exc}") from exc
-    for name, measure in scenario.measures().items():
-        if measure.better not in _BETTER:
-            raise BadScenario(f"MEASURES must say of {name!r} which is better, one of {_BETTER}.")
     for outcome in outcomes:
         if outcome.grade not in _GRADES:
             raise BadScenario(f"The grade of outcome {outcome.name!r} must be one of {_GRADES}.")
+
+
+def _check_measures(scenario: Scenario) -> None:
+    measures, grows = (getattr(scenario.module, name, {}) for name in ("MEASURES", "GROWS"))
+    for name, found in {"MEASURES": measures, "GROWS": grows}.items():
+        if not isinstance(found, Mapping):
+            raise BadScenario(f"{name} must be a dictionary by the names of measures, not {found!r}.")
+    for name, better in measures.items():
+        if better not in _BETTER:
+            raise BadScenario(f"MEASURES must say of {name!r} which is better, one of {_BETTER}.")
+    known = {*measures, *_TIMINGS}
+    numbers = {name for name, hint in scenario.hints().items() if hint in (int, float)}
+    for name, fields in grows.items():
+        if name not in known:
+            raise BadScenario(f"GROWS tells of {name!r}, which is no measure; those are {', '.join(sorted(known))}.")
+        if not isinstance(fields, tuple) or not numbers.issuperset(fields):
+            among = ", ".join(sorted(numbers)) or "none"
+            raise BadScenario(f"GROWS must give {name!r} a tuple of parameters that are numbers ({among}).")
 
 
 def _examples(text: str, name: str) -> Iterator[Example]:

@@ -1,5 +1,6 @@
 """`/v1/scenarios`: what can be run, and the code itself; `/v1/try`: run it by a bare GET."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
@@ -130,5 +131,5 @@ def _view(scenario: Scenario, requests: RequestUnion) -> dict[str, Any]:
         "outcomes": [
             {"outcome": each.name, "grade": each.grade, "meaning": each.meaning} for each in scenario.outcomes()
         ],
-        "measures": [{"name": each.name, "better": each.better} for each in scenario.measures().values()],
+        "measures": [asdict(each) for each in scenario.measures().values()],
     }

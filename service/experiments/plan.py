@@ -56,10 +56,19 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What is compared. The end of the name is its unit: `_s` seconds, `_bytes`, `_per_s` per second, else a number."""
+    """What is compared. The end of the name is its unit: `_s` seconds, `_bytes`, `_per_s` per second, else a number.
+
+    Attributes:
+        grows_with: the parameters of which the work that it is taken of is the product. It is another measure where
+            these differ: the time of twice as many additions.
+    """
 
     name: str
     better: Better
+    grows_with: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "grows_with", tuple(self.grows_with))  # JSON has lists
 
 
 @dataclass(frozen=True, slots=True)

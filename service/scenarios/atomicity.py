@@ -69,6 +69,7 @@ if TYPE_CHECKING:
 
 LANE = "cpu"
 MEASURES: Dict[str, str] = {"lost_share": "lower", "smallest_iterations": "higher"}
+GROWS = {"wall_s": ("threads", "iterations", "attempts"), "cpu_s": ("threads", "iterations", "attempts")}
 
 
 @dataclass(frozen=True)

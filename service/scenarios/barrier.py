@@ -54,6 +54,11 @@ if TYPE_CHECKING:
 
 LANE = "wait"
 MEASURES: Dict[str, str] = {"wrong_share": "lower", "wall_s": "lower", "waited_s": "lower", "freed_s": "lower"}
+GROWS = {
+    "wall_s": ("threads", "rounds", "work_s"),
+    "cpu_s": ("threads", "rounds", "work_s"),
+    "waited_s": ("threads", "rounds", "work_s"),
+}
 
 
 @dataclass(frozen=True)

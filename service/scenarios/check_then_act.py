@@ -71,6 +71,12 @@ MEASURES = {
     "wall_s": "lower",
     "per_round_s": "lower",
 }
+GROWS = {
+    "wall_s": ("threads", "rounds", "construction_s"),
+    "cpu_s": ("threads", "rounds", "construction_s"),
+    "per_round_s": ("threads", "construction_s"),
+    "extra_instances": ("threads", "rounds"),
+}
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,13 @@ MEASURES = {
     "missed_wakeups": "lower",
     "woken": "lower",
 }
+GROWS = {
+    "wall_s": ("threads",),
+    "cpu_s": ("threads",),
+    "found_nothing": ("threads",),
+    "missed_wakeups": ("threads",),
+    "woken": ("threads",),
+}
 
 UNTRACED = (
     "Traced are the waits to get in, and to get back in after a notification. The wait for the notification itself is "

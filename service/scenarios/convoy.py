@@ -93,6 +93,7 @@ MEASURES = {
     "latency_p99_s": "lower",
     "chunks_per_s": "higher",
 }
+GROWS = {"wall_s": ("duration_s",), "cpu_s": ("duration_s",)}
 
 _CONVOY_BELOW = 0.5  # chosen: far from the noise of two short windows, and from the few percent of a real convoy
 

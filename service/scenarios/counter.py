@@ -75,6 +75,9 @@ if TYPE_CHECKING:
     from service.child.lab import Lab
 
 LANE = "cpu"
+MEASURES = {"wall_s": "lower", "per_addition_s": "lower"}
+# All additions take longer the more there are: these times are of work that is the product of two parameters.
+GROWS = {"wall_s": ("threads", "iterations"), "cpu_s": ("threads", "iterations")}
 
 LEAST_INTERVAL_S = 1e-6  # sys.setswitchinterval counts whole microseconds
 

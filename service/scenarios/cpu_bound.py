@@ -113,6 +113,14 @@ MEASURES = {
     "transfer_s": "lower",
     "task_s": "lower",
 }
+GROWS = {
+    "wall_s": ("tasks", "size"),
+    "cpu_s": ("tasks", "size"),
+    "work_s": ("tasks", "size"),
+    "startup_s": ("threads",),
+    "transfer_s": ("tasks", "payload_bytes"),
+    "task_s": ("size",),
+}
 
 FASTER = 1.3  # chosen: more than the noise of a busy machine, less than a second core gives
 _STEPS = 3  # of progress: the main thread alone, workers that are ready, their work

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from service.child.lab import Lab
 
 LANE = "wait"
+GROWS = {"wall_s": ("interval_s", "main_s", "max_ticks"), "cpu_s": ("interval_s", "main_s", "max_ticks")}
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from service.child.lab import Lab
 
 MEASURES = {"wall_s": "lower"}
+GROWS = {"wall_s": ("threads", "rounds", "hold_s"), "cpu_s": ("threads", "rounds", "hold_s")}
 
 
 @dataclass(frozen=True)

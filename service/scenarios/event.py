@@ -60,6 +60,12 @@ MEASURES: Dict[str, str] = {
     "prepared_s": "lower",
     "polls": "lower",
 }
+GROWS = {
+    "wall_s": ("threads", "prepare_s"),
+    "cpu_s": ("threads", "prepare_s"),
+    "polls": ("threads", "prepare_s"),
+    "prepared_s": ("prepare_s",),
+}
 
 
 @dataclass(frozen=True)

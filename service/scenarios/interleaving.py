@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from service.child.lab import Lab
 
 LANE = "wait"
+GROWS = {"wall_s": ("threads", "steps", "delay_s"), "cpu_s": ("threads", "steps", "delay_s")}
 
 Work = Tuple[Callable[..., None], str]  # what a thread runs, and the label of its lines
 

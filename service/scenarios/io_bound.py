@@ -83,6 +83,13 @@ MEASURES = {
     "per_task_p50_s": "lower",
     "per_task_max_s": "lower",
 }
+GROWS = {
+    "wall_s": ("tasks", "delay_s", "size_bytes"),
+    "cpu_s": ("tasks", "delay_s", "size_bytes"),
+    "tasks_per_s": ("delay_s", "size_bytes"),
+    "per_task_p50_s": ("delay_s", "size_bytes"),
+    "per_task_max_s": ("delay_s", "size_bytes"),
+}
 
 _REFERENCE_S = 2.0  # chosen: the default's 32 downloads fit in, and nobody waits long for a comparison
 _NOTICEABLE = 1.2  # chosen: two runs of the same thing on a busy machine differ by less, mostly

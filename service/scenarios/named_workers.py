@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from service.child.lab import Lab
 
 LANE = "wait"
+GROWS = {"wall_s": ("threads", "delay_s"), "cpu_s": ("threads", "delay_s")}
 
 
 @dataclass(frozen=True)

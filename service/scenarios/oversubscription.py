@@ -84,6 +84,7 @@ if TYPE_CHECKING:
 LANE = "cpu"
 
 MEASURES = {"wall_s": "lower", "overhead_share": "lower", "cost_per_switch_s": "lower"}
+GROWS = {"wall_s": ("total",), "cpu_s": ("total",)}
 
 MOST_THREADS = 512  # 4 GiB of stacks, which count as memory although they are hardly touched: a child has 6 by default
 MIB_PER_THREAD = 41  # of a free-threaded build: 8 of stack and a segment of 32 for its allocator, measured on 3.13.15t

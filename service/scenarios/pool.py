@@ -66,6 +66,14 @@ MEASURES = {
     "queue_wait_max_s": "lower",
     "threads_made": "lower",
 }
+GROWS = {
+    "wall_s": ("tasks", "delay_s", "size"),
+    "cpu_s": ("tasks", "delay_s", "size"),
+    "queue_wait_p50_s": ("tasks", "delay_s", "size"),
+    "queue_wait_max_s": ("tasks", "delay_s", "size"),
+    "tasks_per_s": ("delay_s", "size"),
+    "threads_made": ("tasks",),
+}
 
 LISTED = 100  # chosen: how many tasks are listed one by one; the threads are listed with the sums of all of theirs
 

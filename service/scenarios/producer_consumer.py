@@ -74,6 +74,16 @@ MEASURES = {
     "taken_twice": "lower",
     "errors": "lower",
 }
+GROWS = {
+    "wall_s": ("producers", "items", "work_s"),
+    "cpu_s": ("producers", "items", "work_s"),
+    "blocked_s": ("producers", "items", "work_s"),
+    "items_per_s": ("work_s",),
+    "max_depth": ("producers", "items"),
+    "lost": ("producers", "items"),
+    "taken_twice": ("producers", "items"),
+    "errors": ("producers", "items"),
+}
 
 MAX_ITEMS = 100_000  # chosen: taking the first of a list moves all that are behind it, and more would take minutes
 POLL_S = 0.001  # a list wakes nobody: who finds it empty looks again after this

@@ -74,6 +74,13 @@ if TYPE_CHECKING:
 LANE = "cpu"
 
 MEASURES = {"longest_gap_s": "lower", "gap_p99_s": "lower", "work_wall_s": "lower"}
+GROWS = {
+    "wall_s": ("work_s",),
+    "cpu_s": ("work_s",),
+    "work_wall_s": ("work_s",),
+    "longest_gap_s": ("work_s",),
+    "gap_p99_s": ("work_s",),
+}
 
 WORST_GAPS = 50
 

@@ -55,6 +55,11 @@ if TYPE_CHECKING:
     from service.child.lab import Lab
 
 MEASURES = {"per_deposit_s": "lower", "wall_s": "lower"}
+GROWS = {
+    "wall_s": ("threads", "iterations", "depth"),
+    "cpu_s": ("threads", "iterations", "depth"),
+    "per_deposit_s": ("depth",),
+}
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,14 @@ MEASURES = {
     "over_limit": "lower",
     "waited_s": "lower",
 }
+GROWS = {
+    "wall_s": ("threads", "visits", "hold_s"),
+    "cpu_s": ("threads", "visits", "hold_s"),
+    "waited_s": ("threads", "visits", "hold_s"),
+    "visits_per_s": ("hold_s",),
+    "over_limit": ("threads", "visits"),
+    "peak_inside": ("threads",),
+}
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,12 @@ if TYPE_CHECKING:
 
 LANE = "wait"
 MEASURES: Dict[str, str] = {"mixed_up": "lower", "leaked": "lower", "wall_s": "lower"}
+GROWS = {
+    "wall_s": ("requests", "pause_s"),
+    "cpu_s": ("requests", "pause_s"),
+    "mixed_up": ("requests",),
+    "leaked": ("requests",),
+}
 
 EXAMPLES = 5  # how many wrong requests the answer shows
 

@@ -176,7 +176,8 @@ class TestSubmit:
         """What is compared is the measure of the request; by default it is the scenario's first."""
         client = make_client(ScriptedExecutor(lambda order: success(cpu_s=float(order.params["threads"]))))
         experiment = run(client, {**COUNTER, "measure": "cpu_s"})
-        assert {"name": "cpu_s", "better": "lower"} == experiment["measure"]
+        expected = {"name": "cpu_s", "better": "lower", "grows_with": ["threads", "iterations"]}
+        assert expected == experiment["measure"]
         assert [1.0, 2.0] == [row["median"] for row in experiment["rows"]]
         assert experiment["verdict"]["best"] == 0
 

@@ -82,6 +82,17 @@ class TestScenario:
         assert digest == client.get(f"/v1/scenarios/{name}").json()["digest"]
 
 
+def test_measures_are_told_with_what_their_work_grows_with(client: Client) -> None:
+    """Of each number that an experiment can compare it is told which way is better, and of how much work it is."""
+    work = ["threads", "iterations"]
+    expected = [
+        {"name": "wall_s", "better": "lower", "grows_with": work},
+        {"name": "per_addition_s", "better": "lower", "grows_with": []},
+        {"name": "cpu_s", "better": "lower", "grows_with": work},
+    ]
+    assert expected == client.get("/v1/scenarios/counter").json()["measures"]
+
+
 @pytest.mark.parametrize("path", ["/v1/scenarios/{}", "/v1/scenarios/{}/source", "/v1/try/{}"])
 def test_unknown_scenario_is_404_with_the_nearest(client: Client, path: str) -> None:
     """A misspelled scenario in an address is answered with the one that was meant."""

@@ -125,6 +125,14 @@ def test_the_outcomes_are_those_of_the_defaults(write: Write) -> None:
     assert expected == _load(write()).outcomes()
 
 
+def test_a_measure_is_told_with_the_parameters_that_its_work_grows_with(write: Write) -> None:
+    """`GROWS` tells it of a scenario's own measures and of the timings; of one that is not in it nothing is told."""
+    own = 'MEASURES = {"calls": "higher", "share": "lower"}\nGROWS = {"calls": ("threads",), "cpu_s": ("threads",)}'
+    sample = _load(write(('LANE = "wait"', f'LANE = "wait"\n{own}')))
+    expected = {"calls": ("threads",), "share": (), "wall_s": (), "cpu_s": ("threads",)}
+    assert expected == {name: measure.grows_with for name, measure in sample.measures().items()}
+
+
 def test_the_examples_are_the_requests_of_run_it(write: Write) -> None:
     """Each line of JSON below `Run it:` is an example, with the words above it as its caption."""
     expected = (
@@ -198,6 +206,33 @@ _BROKEN = {
         '"acceptable"',
         '"fine"',
         r"grade of outcome 'kept' must be one of \('acceptable', 'interesting', 'forbidden'\)",
+    ),
+    "measures in a list": ('LANE = "wait"', 'LANE = "wait"\nMEASURES = ["calls"]', "MEASURES must be a dictionary"),
+    "a measure without a better way": (
+        'LANE = "wait"',
+        'LANE = "wait"\nMEASURES = {"calls": "more"}',
+        r"MEASURES must say of 'calls' which is better, one of \('lower', 'higher'\)",
+    ),
+    "growth in a list": ('LANE = "wait"', 'LANE = "wait"\nGROWS = ["threads"]', "GROWS must be a dictionary"),
+    "growth of no measure": (
+        'LANE = "wait"',
+        'LANE = "wait"\nGROWS = {"calls": ("threads",)}',
+        "GROWS tells of 'calls', which is no measure; those are cpu_s, wall_s",
+    ),
+    "growth with no parameter": (
+        'LANE = "wait"',
+        'LANE = "wait"\nGROWS = {"wall_s": ("thread",)}',
+        r"GROWS must give 'wall_s' a tuple of parameters that are numbers \(threads\)",
+    ),
+    "growth with a parameter that is no number": (
+        'LANE = "wait"',
+        'LANE = "wait"\nGROWS = {"wall_s": ("lock",)}',
+        r"GROWS must give 'wall_s' a tuple of parameters that are numbers \(threads\)",
+    ),
+    "growth with a parameter that stands alone": (
+        'LANE = "wait"',
+        'LANE = "wait"\nGROWS = {"wall_s": ("threads")}',
+        r"GROWS must give 'wall_s' a tuple of parameters that are numbers \(threads\)",
     ),
     "no run": ("def run(", "def walk(", r"no function `run\(params, lab\)`"),
     "run no function": ("def run(params, lab):\n    return", "run =", r"no function `run\(params, lab\)`"),

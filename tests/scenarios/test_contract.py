@@ -110,6 +110,18 @@ def test_describes_itself(catalog: Catalog, name: str) -> None:
     assert scenario.summary.endswith(".")
 
 
+# Of these nobody can say how much work they are: a program of the client's own.
+UNKNOWN_WORK = {"custom"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_says_with_what_its_work_grows(catalog: Catalog, name: str) -> None:
+    """The whole time of a job is that of its work, and the scenario says which parameters make that more."""
+    measures = catalog.get(name).measures()
+    for measure in (measures["wall_s"], measures["cpu_s"]):
+        assert (name in UNKNOWN_WORK) == (measure.grows_with == ()), measure.name
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_parameters_have_limits(catalog: Catalog, name: str) -> None:
     """Every number has a smallest and a largest value, and every default is within them."""

@@ -1,5 +1,6 @@
 """Experiments, their rows and their verdicts."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -204,7 +205,7 @@ def experiment_head(experiment: Experiment) -> dict[str, Any]:
             "label": experiment.label,
             **{name: value for name, value in experiment.fixed.items() if name not in ("scenario", "label")},
         },
-        "measure": {"name": experiment.measure.name, "better": experiment.measure.better},
+        "measure": asdict(experiment.measure),
         "created_at": experiment.created_at,
         "started_at": experiment.started_at,
         "finished_at": experiment.finished_at,

@@ -55,6 +55,9 @@ class MeasureView(Answer):
     name: str
     better: Better
     """Which way is better."""
+    grows_with: list[str]
+    """The parameters of which the work that it is taken of is the product. Where they differ, it is not the same work
+    that is compared."""
 
 
 class ScenarioView(ScenarioItem):
