@@ -63,7 +63,8 @@ def create_app(
         executor: what runs jobs; by default children on this machine.
         found: what can be run; by default all scenarios on this machine.
     """
-    found = found or catalog.find()
+    requests = RequestUnion(found or catalog.find(), _request_limits(settings))
+    found = requests.catalog
     counted = metrics.Metrics()
     store = make_store(settings.database_url, counted.observe)
     executor = executor or local_executor(found, settings, counted.observe)
@@ -72,7 +73,6 @@ def create_app(
     experimenter = Experimenter(runner, store, found, _new_ids("job"), max_queued=settings.max_queued_experiments)
     retention = Retention(store, None if settings.retention_s == "never" else settings.retention_s)
     desk = Desk(runner, store, settings.max_wait_s, settings.retry_after_s)
-    requests = RequestUnion(found, _request_limits(settings))
     intake = jobs.Intake(desk, found, requests, executor, _new_ids("job"))
     limits = laboratory.ExperimentLimits(max_cells=settings.max_cells, max_repeats=settings.max_repeats)
     bench = laboratory.Laboratory(found, requests, executor, limits, _new_ids("exp"))

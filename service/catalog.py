@@ -34,11 +34,15 @@ _GROUP = "threadlab.scenarios"
 
 # The names that a job's own options have or will have: a scenario's parameter may not hide one.
 OPTIONS = frozenset({"scenario", "python", "gil", "timeout_s", "label", "trace", "callback_url"}) | {
-    "vary",  # these four are an experiment's
+    "vary",  # these five are an experiment's
     "repeats",
     "seed",
     "baseline",
     "measure",
+    "url",  # these four are the command's
+    "json",
+    "as_json",
+    "help",
 }
 
 _TIMINGS: Mapping[str, Better] = {"wall_s": "lower", "cpu_s": "lower"}  # of those, what a scenario itself takes
@@ -206,7 +210,7 @@ def load(name: str, module_name: str, origin: str) -> Scenario:
     _check_name(name)
     _check_imports(source)
     _check_params(module)
-    text = inspect.cleandoc(module.__doc__ or "")
+    text = inspect.getdoc(module) or ""
     title, colon, summary = text.split("\n\n")[0].replace("\n", " ").partition(": ")
     if not colon:
         raise BadScenario('The docstring must begin with a line like "Counter: four threads add to one variable."')
@@ -221,6 +225,7 @@ def load(name: str, module_name: str, origin: str) -> Scenario:
         module=module,
         examples=tuple(_examples(text, name)),
     )
+    _check_types(scenario)
     _check_functions(scenario)
     _check_measures(scenario)
     return scenario
@@ -273,8 +278,15 @@ def _check_params(module: ModuleType) -> None:
             raise BadScenario(f"Its parameter {field.name!r} has the name of a job's option {field.name!r}; rename it.")
         if field.default is dataclasses.MISSING:
             raise BadScenario(f"Its parameter {field.name!r} has no default.")
-        if not field.metadata.get("description"):
+        if not isinstance(field.metadata.get("description"), str) or not field.metadata["description"]:
             raise BadScenario(f"Its parameter {field.name!r} has no description in its metadata.")
+
+
+def _check_types(scenario: Scenario) -> None:
+    try:
+        scenario.hints()
+    except Exception as exc:
+        raise BadScenario(f"The types of its parameters cannot be found: {type(exc).__name__}: {exc}") from exc
 
 
 def _check_functions(scenario: Scenario) -> None:

@@ -182,7 +182,7 @@ def _greeting(host: str, port: int) -> str:
 @_app.command()
 def scenarios() -> None:
     """List what can be run."""
-    found = _catalog()
+    found = _requests(_settings({})).catalog
     table = Table("scenario", "what it shows", box=None)
     for scenario in found:
         table.add_row(scenario.name, scenario.summary)
@@ -229,6 +229,9 @@ def _run_here(scenario: Scenario, given: dict[str, Any], tell: Sink) -> dict[str
     """Return the finished job of a local executor; Ctrl-C cancels it."""
     settings = _settings({})
     requests = _requests(settings)
+    for unavailable in requests.catalog.unavailable:
+        if unavailable.name == scenario.name:
+            raise _failed(f"{scenario.name} is unavailable: {unavailable.reason}")
     try:
         request = requests.parse(_body(requests, scenario, given))
     except ValidationError as exc:

@@ -17,7 +17,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from service.api import bodies
-from service.catalog import Catalog, Scenario
+from service.catalog import Catalog, Scenario, Unavailable
+from service.errors import BadScenario
 from service.events import Trace
 
 __all__ = ["RequestLimits", "RequestUnion"]
@@ -43,13 +44,23 @@ class RequestUnion:
 
     Attributes:
         annotation: the union as a type, for an endpoint's parameter.
+        catalog: what can be asked for; a scenario whose parameters make no request is unavailable there.
     """
 
     def __init__(self, catalog: Catalog, limits: RequestLimits) -> None:
-        self.models = {scenario.name: _request_model(scenario, limits) for scenario in catalog}
+        self.models: dict[str, type[Any]] = {}
+        self._schemas: dict[str, dict[str, Any]] = {}
+        unavailable = list(catalog.unavailable)
+        for scenario in catalog:
+            try:
+                model, schema = _try_model(scenario, limits)
+            except BadScenario as exc:
+                unavailable.append(Unavailable(scenario.name, scenario.origin, str(exc)))
+            else:
+                self.models[scenario.name], self._schemas[scenario.name] = model, schema
+        self.catalog = Catalog([each for each in catalog if each.name in self.models], unavailable)
         models = tuple(self.models.values())
         self.annotation: Any = Annotated[Union[models], Field(discriminator="scenario")]  # noqa: UP007  made at run time
-        self._schemas: dict[str, dict[str, Any]] = {}  # made when first asked for
         adapted: Any = self.annotation  # a type made at run time, which mypy cannot know for one
         self._adapter: TypeAdapter[Any] = TypeAdapter(adapted)
 
@@ -76,9 +87,21 @@ class RequestUnion:
 
     def schema(self, name: str) -> dict[str, Any]:
         """Return the JSON Schema of a scenario's request."""
-        if name not in self._schemas:
-            self._schemas[name] = TypeAdapter(self.models[name]).json_schema()
         return self._schemas[name]
+
+
+def _try_model(scenario: Scenario, limits: RequestLimits) -> tuple[type[Any], dict[str, Any]]:
+    """Return the model of a scenario's request and its JSON Schema, made alone: one that is bad spoils no other.
+
+    Raises:
+        BadScenario: no request can be made of its types, or of the limits in its metadata.
+    """
+    try:
+        model = _request_model(scenario, limits)
+        return model, TypeAdapter(model).json_schema()
+    except Exception as exc:
+        why = " ".join(str(exc).partition("\n\n")[0].split())  # what comes behind is for who extends pydantic
+        raise BadScenario(f"Its parameters cannot be a request: {type(exc).__name__}: {why}") from exc
 
 
 def _request_model(scenario: Scenario, limits: RequestLimits) -> type[Any]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from service import app, scenarios
+from service import catalog as catalogs
 from service.api.schemas import JobView, ScenarioList, ScenarioView
 from service.catalog import Catalog, Unavailable
 from service.executors.scripted import ScriptedExecutor
@@ -19,6 +23,43 @@ from tests.api.client import Client, contract
 NAMES = ["counter", "custom", "daemon", "interleaving", "named_workers"]
 
 MakeClient = Callable[..., Client]
+
+_BROUGHT = '''"""Brought: a scenario of another package."""
+
+import threading
+from dataclasses import dataclass, field
+from typing import Callable, Optional
+
+LANE = "wait"
+
+
+@dataclass(frozen=True)
+class Params:
+    {parameter}
+
+
+def outcomes(params):
+    return {{"done": ("acceptable", "It was done.")}}
+
+
+def run(params, lab):
+    return {{"outcome": "done"}}
+'''
+
+
+@pytest.fixture
+def bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Offer a scenario with one parameter as another package would."""
+    monkeypatch.syspath_prepend(tmp_path)
+    contract()  # is made once, of what is there without it
+
+    def bring_scenario(parameter: str) -> None:
+        (tmp_path / "brought_scenario.py").write_text(_BROUGHT.format(parameter=parameter), "utf-8")
+        point = SimpleNamespace(name="brought", value="brought_scenario", dist=SimpleNamespace(name="some-package"))
+        monkeypatch.setattr(catalogs, "entry_points", lambda group: [point])
+
+    yield bring_scenario
+    sys.modules.pop("brought_scenario", None)
 
 
 class TestList:
@@ -44,6 +85,52 @@ class TestList:
         assert 404 == client.get("/v1/scenarios/broken").status_code
         assert 422 == client.post("/v1/jobs", json={"scenario": "broken"}).status_code
         assert "succeeded" == client.run({"scenario": "counter"})["status"]
+
+    @pytest.mark.parametrize(
+        ("parameter", "reason"),
+        [
+            (
+                'mode: threading.Thread = field(default=None, metadata={"description": "A thread."})',
+                "PydanticSchemaGenerationError: Unable to generate pydantic-core schema for <class 'threading.Thread'>",
+            ),
+            ('mode: Callable[[], int] = field(default=None, metadata={"description": "A function."})', "TypeError"),
+            (
+                'mode: Optional[Callable[..., int]] = field(default=None, metadata={"description": "A function."})',
+                "PydanticInvalidForJsonSchema",
+            ),
+            (
+                'mode: int = field(default=1, metadata={"ge": "one", "description": "A number."})',
+                "Field 'mode': .* 'ge' must be coercible to an integer",
+            ),
+            (
+                'mode: str = field(default="a", metadata={"pattern": "(", "description": "A text."})',
+                "Field 'mode': .* unclosed group",
+            ),
+        ],
+    )
+    def test_parameters_that_make_no_request_are_told_with_the_reason(
+        self, make_client: MakeClient, bring: Callable[[str], None], parameter: str, reason: str
+    ) -> None:
+        """A scenario whose types or limits pydantic cannot take stops nothing, the document included."""
+        bring(parameter)
+        client = make_client()
+        (unavailable,) = client.get("/v1/scenarios").json()["unavailable"]
+        assert ("brought", "some-package") == (unavailable["name"], unavailable["origin"])
+        assert re.search(f"^Its parameters cannot be a request: .*{reason}", unavailable["reason"])
+        assert 404 == client.get("/v1/scenarios/brought").status_code
+        assert 422 == client.post("/v1/jobs", json={"scenario": "brought"}).status_code
+        assert 200 == client.get("/openapi.json").status_code
+        assert "succeeded" == client.run({"scenario": "counter"})["status"]
+
+    def test_parameters_of_another_package_are_taken(
+        self, make_client: MakeClient, bring: Callable[[str], None]
+    ) -> None:
+        """A good scenario of another package is run like any other."""
+        bring('mode: int = field(default=1, metadata={"ge": 1, "description": "A number."})')
+        client = make_client()
+        assert [] == client.get("/v1/scenarios").json()["unavailable"]
+        assert 1 == client.get("/v1/scenarios/brought").json()["parameters"]["properties"]["mode"]["minimum"]
+        assert "succeeded" == client.run({"scenario": "brought", "mode": 2})["status"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -190,6 +191,19 @@ _BROKEN = {
     "no description": (', "description": "How many threads."', "", "parameter 'threads' has no description"),
     "an empty description": ("How many threads.", "", "parameter 'threads' has no description"),
     "no metadata": (_THREADS, "threads: int = 2", "parameter 'threads' has no description"),
+    "a description that is no text": ('"How many threads."', "2", "parameter 'threads' has no description"),
+    "a type that nobody knows": (
+        "threads: int",
+        "threads: Number",
+        "types of its parameters cannot be found: NameError: name 'Number' is not defined",
+    ),
+    "measures as a list": ('LANE = "wait"', 'LANE = "wait"\nMEASURES = ["wall_s"]', "MEASURES must be a dictionary"),
+    "measures as a number": ('LANE = "wait"', 'LANE = "wait"\nMEASURES = 3', "MEASURES must be a dictionary"),
+    "a measure of which nothing is better": (
+        'LANE = "wait"',
+        'LANE = "wait"\nMEASURES = {"kept": "more"}',
+        r"MEASURES must say of 'kept' which is better, one of \('lower', 'higher'\)",
+    ),
     "a bad lane": ('LANE = "wait"', 'LANE = "gpu"', r"the lane must be one of \('cpu', 'wait'\), not 'gpu'"),
     "no lane": ('LANE = "wait"', "", r"lane\(params\) raised AttributeError"),
     "lane raises": ('LANE = "wait"', "def lane(params): return 1 / 0", r"lane\(params\) raised ZeroDivisionError"),
@@ -206,12 +220,6 @@ _BROKEN = {
         '"acceptable"',
         '"fine"',
         r"grade of outcome 'kept' must be one of \('acceptable', 'interesting', 'forbidden'\)",
-    ),
-    "measures in a list": ('LANE = "wait"', 'LANE = "wait"\nMEASURES = ["calls"]', "MEASURES must be a dictionary"),
-    "a measure without a better way": (
-        'LANE = "wait"',
-        'LANE = "wait"\nMEASURES = {"calls": "more"}',
-        r"MEASURES must say of 'calls' which is better, one of \('lower', 'higher'\)",
     ),
     "growth in a list": ('LANE = "wait"', 'LANE = "wait"\nGROWS = ["threads"]', "GROWS must be a dictionary"),
     "growth of no measure": (
@@ -305,6 +313,12 @@ def test_a_scenario_that_breaks_a_rule_is_refused_with_the_reason(
         _load(module_name)
 
 
+def test_a_docstring_that_is_no_text_is_refused(write: Write) -> None:
+    """What else a module calls its docstring explains nothing."""
+    with pytest.raises(BadScenario, match="docstring must begin with a line like"):
+        _load(write(('LANE = "wait"', 'LANE = "wait"\n__doc__ = 3')))
+
+
 def test_a_scenario_without_a_docstring_is_refused(write: Write) -> None:
     """A file that explains nothing has no title."""
     module_name = write((_SOURCE[: _SOURCE.index('"""\n\nfrom') + 3], ""))
@@ -396,6 +410,16 @@ def test_a_bad_scenario_does_not_stop_the_others(
         Unavailable("broken", "threadlab-extra", "It has no function `run(params, lab)`."),
     )
     assert expected == found.unavailable
+
+
+@pytest.mark.parametrize("kind", _BROKEN)
+def test_no_bad_scenario_stops_the_service(write: Write, offer: Callable[..., None], kind: str) -> None:
+    """Whatever rule another package's scenario breaks, the others are found and it is listed with the reason."""
+    old, new, reason = _BROKEN[kind]
+    offer(_point("sample", write((old, new))))
+    (unavailable,) = catalog.find().unavailable
+    assert "sample" == unavailable.name
+    assert re.search(reason, unavailable.reason)
 
 
 def test_a_module_that_exits_does_not_stop_the_service(write: Write, offer: Callable[..., None]) -> None:

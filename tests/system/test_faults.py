@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,9 @@ from typing import Any
 import pytest
 
 from tests.support import wait_until
-from tests.system.server import ROOT, Server
+from tests.system.server import ROOT, Server, plain_environment
 
-FAULTS = ROOT / "tests" / "faults"
+PATH = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "faults")])
 
 Answer = dict[str, Any]
 
@@ -24,10 +26,9 @@ Answer = dict[str, Any]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that has found the scenario of faults; its children may have little memory."""
-    path = os.pathsep.join([str(ROOT), str(FAULTS)])
     memory = str(1 << 30)  # bytes
     folder = tmp_path_factory.mktemp("faults")
-    with Server(folder, PYTHONPATH=path, THREADLAB_CHILD_MEMORY_BYTES=memory) as running:
+    with Server(folder, PYTHONPATH=PATH, THREADLAB_CHILD_MEMORY_BYTES=memory) as running:
         yield running.start()
 
 
@@ -66,6 +67,26 @@ def test_it_is_offered_as_any_package_would(server: Server) -> None:
     """A scenario of another package is listed with where it comes from."""
     found = server.ask("GET", "/v1/scenarios/misbehave").json()
     assert ("Misbehave", "threadlab-faults") == (found["title"], found["origin"].split()[0])
+
+
+def test_one_that_no_request_can_be_made_of_is_unavailable(server: Server, tmp_path: Path) -> None:
+    """A scenario with a parameter that JSON cannot hold is told with the reason, by the service and by the command."""
+    reason = "Its parameters cannot be a request: PydanticSchemaGenerationError: "
+    (unavailable,) = server.ask("GET", "/v1/scenarios").json()["unavailable"]
+    assert ("unfit", "threadlab-faults") == (unavailable["name"], unavailable["origin"])
+    assert unavailable["reason"].startswith(reason)
+    for code, arguments in [(0, ["scenarios"]), (1, ["run", "unfit"])]:
+        done = subprocess.run(
+            [sys.executable, "-m", "service", *arguments],
+            check=False,
+            cwd=tmp_path,
+            env=plain_environment(tmp_path, PYTHONPATH=PATH, COLUMNS="1000"),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (code, True) == (done.returncode, f"unavailable: {reason}" in done.stdout + done.stderr)
+    assert f"unfit is unavailable: {reason}" in done.stderr
 
 
 def test_busy_threads(server: Server) -> None:
@@ -166,7 +187,7 @@ def test_it_cannot_break_out(server: Server) -> None:
 
 def test_no_orphan_survives_the_service(tmp_path: Path) -> None:
     """When the service and its fork server are killed at once, what jobs have started dies with them."""
-    with Server(tmp_path, PYTHONPATH=os.pathsep.join([str(ROOT), str(FAULTS)])) as server:
+    with Server(tmp_path, PYTHONPATH=PATH) as server:
         server.start()
         walls = {wall["name"]: wall["missing"] for wall in server.ask("GET", "/v1/capacity").json()["walls"]}
         if walls["orphans"] is not None:
