@@ -54,7 +54,6 @@ def _analysis(store: Store, experiment: Experiment) -> Analysis:
         measure=experiment.measure,
         baseline=experiment.baseline,
         not_covered=experiment.not_covered,
-        seed=experiment.seed,
         usable_cpus=experiment.machine["usable_cpus"],
         finished=experiment.finished,
     )

@@ -36,8 +36,6 @@ class Analysis(TypedDict):
     measure: MeasureView
     baseline: Values  # the values of the cell or cells that the others are compared with
     repeats: int
-    seed: int  # of the order of the runs
-    finished: bool
     progress: Progress
     verdict: Verdict
     rows: list[Row]  # one for each cell, in their order
@@ -53,7 +51,6 @@ def analyse(
     measure: Measure,
     baseline: Mapping[str, Any] | None,
     not_covered: Sequence[NotCovered],
-    seed: int,
     usable_cpus: int | None,
     finished: bool,
 ) -> Analysis:
@@ -66,7 +63,6 @@ def analyse(
         baseline: values of some varied fields: each cell is compared with the one that has these and is the same
             otherwise. None is the first cell, for all. `check_baseline` tells beforehand whether it can be.
         not_covered: what was asked for and cannot be run. Cells of which every run ended as `unavailable` join it.
-        seed: of the schedule; told in the answer, and not used: no figure here depends on chance.
         usable_cpus: what the load averages are held against; None where unknown.
         finished: whether no more runs will come.
     """
@@ -79,8 +75,6 @@ def analyse(
         measure=MeasureView(name=measure.name, better=measure.better),
         baseline=dict(baseline if baseline is not None else cells[0].values if cells else {}),
         repeats=repeats,
-        seed=seed,
-        finished=finished,
         progress=done,
         verdict=judge(study, rows, missing, done, finished),
         rows=rows,

@@ -63,7 +63,6 @@ def experiment(
         measure=measure,
         baseline=baseline,
         not_covered=not_covered,
-        seed=1,
         usable_cpus=usable_cpus,
         finished=done is None,
     )

@@ -53,7 +53,6 @@ def analysed(runs: list[Run], **changes: Any) -> Analysis:
         "measure": WALL,
         "baseline": None,
         "not_covered": [],
-        "seed": 1,
         "usable_cpus": 2,
         "finished": True,
     }
@@ -221,15 +220,10 @@ def _check_figures(row: Row) -> None:
 
 class TestWhole:
     def test_it_says_what_it_is_of(self) -> None:
-        """The measure, the baseline, the repeats, the seed and how far it got."""
+        """The measure, the baseline, the repeats and how far it got."""
         found = analysed(of_cell([1.0, 2.0]), finished=False, not_covered=[NotCovered({"lock": False}, "too slow")])
         assert {"name": "wall_s", "better": "lower"} == found["measure"]
-        assert (10, 1, False, {"threads": 1, "lock": True}) == (
-            found["repeats"],
-            found["seed"],
-            found["finished"],
-            found["baseline"],
-        )
+        assert (10, {"threads": 1, "lock": True}) == (found["repeats"], found["baseline"])
         assert {"done": 2, "of": 20} == found["progress"]
         assert [{"values": {"lock": False}, "reason": "too slow"}] == found["not_covered"]
 
@@ -243,7 +237,7 @@ class TestWhole:
         """An experiment of which nothing can be run has an empty analysis."""
         missing = [NotCovered({"python": "3.14t"}, "not installed")]
         found = analyse(
-            (), [], repeats=7, measure=WALL, baseline=None, not_covered=missing, seed=1, usable_cpus=2, finished=True
+            (), [], repeats=7, measure=WALL, baseline=None, not_covered=missing, usable_cpus=2, finished=True
         )
         assert ([], [], {}, {"done": 0, "of": 0}) == (
             found["rows"],
@@ -272,7 +266,6 @@ class TestWhole:
             measure=WALL,
             baseline=None,
             not_covered=[],
-            seed=1,
             usable_cpus=2,
             finished=True,
         )
@@ -438,7 +431,6 @@ class TestWarnings:
             measure=WALL,
             baseline={"python": "3.9"},
             not_covered=[NotCovered({"python": "3.9"}, "not installed")],
-            seed=1,
             usable_cpus=2,
             finished=False,
         )
@@ -562,7 +554,5 @@ class TestTable:
 
     def test_without_cells_there_is_a_header(self) -> None:
         """An empty table is a table."""
-        empty = analyse(
-            (), [], repeats=7, measure=WALL, baseline=None, not_covered=[], seed=1, usable_cpus=2, finished=True
-        )
+        empty = analyse((), [], repeats=7, measure=WALL, baseline=None, not_covered=[], usable_cpus=2, finished=True)
         assert 1 == csv_text(empty).count("\r\n")
