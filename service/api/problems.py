@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match, Mount
 
 from service import errors, logs
 from service.api import mistakes
@@ -26,6 +27,8 @@ from service.api.requests import RequestUnion
 __all__ = ["ProblemResponse", "install", "refused", "too_large"]
 
 _log = logging.getLogger(__name__)
+
+_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")  # that an endpoint can have; HEAD goes with GET, see `middleware`
 
 
 class ProblemResponse(Response):
@@ -64,7 +67,7 @@ def install(app: FastAPI, requests: RequestUnion) -> None:
         kind = BY_STATUS.get(exc.status_code) or Kind(exc.status_code, "", str(exc.detail), "")
         headers = exc.headers
         if exc.status_code == 405:
-            headers = {"Allow": ", ".join(sorted(_methods(app, request.url.path)))}
+            headers = {"Allow": ", ".join(sorted(_methods(app, request.scope["path"])))}
         return _problem(request, kind, f"{exc.detail}. {kind.remedy}".strip(), headers=headers)
 
     async def on_fault(request: Request, exc: Exception) -> Response:
@@ -89,13 +92,14 @@ def refused(request: Request, refusal: Refusal) -> Response:
 
 
 def _methods(app: FastAPI, path: str) -> set[str]:
-    """All methods of an address; a route by itself knows its own only."""
-    found: set[str] = set()
-    for template, operations in app.openapi()["paths"].items():
-        if re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", template), path):
-            found.update(method.upper() for method in operations)
-    found = found or {"GET"}  # a page
+    """All methods of an address; a route by itself knows its own only, and one of an included router not even these."""
+    found = {method for method in _METHODS if _is_routed(app, path, method)} or {"GET"}  # a file of the pages
     return found | {"HEAD"} if "GET" in found and not path.startswith(STARTS_JOBS) else found
+
+
+def _is_routed(app: FastAPI, path: str, method: str) -> bool:
+    scope = {"type": "http", "path": path, "method": method}
+    return any(route.matches(scope)[0] is Match.FULL for route in app.routes if not isinstance(route, Mount))
 
 
 def _problem(

@@ -94,6 +94,23 @@ class TestShape:
         check_shape(client, response, 405, "method-not-allowed")
         assert allowed == set(re.split(r",\s*", response.headers["allow"]))
 
+    def test_every_address_names_its_methods(self, client: Client) -> None:
+        """`Allow` names the methods of the document, and HEAD where GET starts no job; no document is made for that."""
+        document = create_app(Settings(database_url="memory:"), ScriptedExecutor()).openapi()
+        for path, operations in document["paths"].items():
+            expected = {method.upper() for method in operations}
+            if "GET" in expected and not path.startswith(("/v1/try/", "/v1/atomicity")):
+                expected.add("HEAD")
+            response = client.request("TRACE", re.sub(r"\{[^}]+\}", "x", path))
+            assert (405, expected) == (response.status_code, set(response.headers["allow"].split(", "))), path
+        assert client.app.openapi_schema is None
+
+    @pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/assets/icon.svg"])
+    def test_pages_and_files_can_be_read_only(self, client: Client, path: str) -> None:
+        """What stands in no document has GET and HEAD."""
+        response = client.post(path)
+        assert (405, "GET, HEAD") == (response.status_code, response.headers["allow"])
+
     def test_body_too_large(self, make_client: MakeClient) -> None:
         """A body beyond the limit is 413."""
         client = make_client(max_body_bytes=2048)
