@@ -70,10 +70,11 @@ def create_app(
     executor = executor or local_executor(found, settings, counted.observe)
     runner = Runner(store, executor, found, _runner_limits(settings), observe=counted.observe)
     counted.watch(runner)
-    experimenter = Experimenter(runner, store, found, _new_ids("job"), max_queued=settings.max_queued_experiments)
+    new_job_id = _new_ids("job")  # one for all jobs: what is posted sorts among the runs of an experiment
+    experimenter = Experimenter(runner, store, found, new_job_id, max_queued=settings.max_queued_experiments)
     retention = Retention(store, None if settings.retention_s == "never" else settings.retention_s)
     desk = Desk(runner, store, settings.max_wait_s, settings.retry_after_s)
-    intake = jobs.Intake(desk, found, requests, executor, _new_ids("job"))
+    intake = jobs.Intake(desk, found, requests, executor, new_job_id)
     limits = laboratory.ExperimentLimits(max_cells=settings.max_cells, max_repeats=settings.max_repeats)
     bench = laboratory.Laboratory(found, requests, executor, limits, _new_ids("exp"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import re
@@ -14,7 +15,9 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ulid import ULIDGenerator
 
+from service import app
 from service.api.schemas import ExperimentItem, ExperimentList, ExperimentView, Problem
 from service.errors import QueueFull
 from service.executors.base import Order
@@ -92,6 +95,17 @@ class TestSubmit:
         assert ("succeeded", {"done": 4, "of": 4}) == (response.json()["status"], response.json()["progress"])
         assert f"{PATH}/{response.json()['id']}" == response.headers["location"]
         assert "retry-after" not in response.headers
+
+    def test_jobs_of_one_millisecond_sort_as_they_were_made(
+        self, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A job that is posted before or after an experiment stands before or after its runs, by its id."""
+        stands_still = functools.partial(ULIDGenerator, clock=lambda: 1_800_000_000_000, randomness=lambda _: bytes(10))
+        monkeypatch.setattr(app, "ULIDGenerator", stands_still)
+        client = make_client()
+        before, _, after = client.run({"scenario": "counter"}), run(client), client.run({"scenario": "counter"})
+        ids = [job["id"] for job in client.get("/v1/jobs").json()["jobs"]]
+        assert (after["id"], 6, before["id"]) == (ids[0], len(ids), ids[-1])
 
     def test_wait_that_is_too_short_answers_202(self, held: Client) -> None:
         """An experiment that does not end in time is answered as it is, the preference applied."""
