@@ -8,7 +8,6 @@ the other way round.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -163,9 +162,7 @@ def local_executor(found: catalog.Catalog, settings: Settings, observe: Observer
             processes=settings.child_processes,
             isolate=settings.child_isolation,
         ),
-        Interpreters(
-            given=list(filter(None, settings.interpreters.split(os.pathsep))), search=settings.find_interpreters
-        ),
+        Interpreters(given=settings.interpreters, search=settings.find_interpreters),
         kept=[scenario.digest for scenario in found],
         observe=observe,
     )

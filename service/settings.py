@@ -7,6 +7,7 @@ environment variable `THREADLAB_` plus its name in capitals.
 from __future__ import annotations
 
 import ipaddress
+import os
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -20,6 +21,7 @@ _GIB = 1024 * _MIB
 _DAY_S = 24 * 60 * 60
 
 Names = Annotated[tuple[str, ...], NoDecode]  # in the environment: separated by commas
+Paths = Annotated[tuple[str, ...], NoDecode]  # in the environment: separated as those of PATH are
 
 
 class Settings(BaseSettings):
@@ -82,7 +84,7 @@ class Settings(BaseSettings):
     """Whether jobs may choose any CPython that is found on PATH, under pyenv, uv, asdf and rye. Default: yes, since
     comparing them is what this is for; `false` leaves the service's own and those of `interpreters`."""
 
-    interpreters: str = ""
+    interpreters: Paths = ()
     """Paths of more CPython executables, separated by colons. Default: none."""
 
     max_cells: int = Field(512, ge=1, le=10_000)
@@ -168,6 +170,11 @@ class Settings(BaseSettings):
     @classmethod
     def _names(cls, given: object) -> object:
         return [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else given
+
+    @field_validator("interpreters", mode="before")
+    @classmethod
+    def _paths(cls, given: object) -> object:
+        return [path for path in given.split(os.pathsep) if path] if isinstance(given, str) else given
 
     @field_validator("cors_origins")
     @classmethod

@@ -11,7 +11,7 @@ from service.settings import Settings
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the settings of these tests out of whoever runs them."""
-    for name in ("HOST", "EXPOSE", "ALLOWED_HOSTS", "CORS_ORIGINS", "RETENTION_S"):
+    for name in ("HOST", "EXPOSE", "ALLOWED_HOSTS", "CORS_ORIGINS", "RETENTION_S", "INTERPRETERS"):
         monkeypatch.delenv(f"THREADLAB_{name}", raising=False)
 
 
@@ -36,6 +36,18 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THREADLAB_CORS_ORIGINS", "https://course.example")
     settings = Settings()
     assert (("lab.example", "other"), ("https://course.example",)) == (settings.allowed_hosts, settings.cors_origins)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("", ()), ("/opt/python3.9", ("/opt/python3.9",)), ("/opt/a, b/python:/opt/c:", ("/opt/a, b/python", "/opt/c"))],
+)
+def test_interpreters_are_separated_by_colons(
+    given: str, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the environment paths stand as they do in PATH: they may hold commas and spaces."""
+    monkeypatch.setenv("THREADLAB_INTERPRETERS", given)
+    assert expected == Settings().interpreters
 
 
 @pytest.mark.parametrize("origin", ["*", "null", "course.example", "https://course.example/", "https://*.example"])
