@@ -37,6 +37,7 @@ from service.api import (
 )
 from service.api.answers import Desk
 from service.api.requests import RequestLimits, RequestUnion
+from service.errors import ThreadlabError
 from service.executors.base import JobExecutor, Kept
 from service.executors.interpreters import Interpreters
 from service.executors.local import LocalExecutor, LocalLimits
@@ -57,6 +58,7 @@ def create_app(
 
     `app.state.drain()` takes no more jobs and lets the running ones end; a server calls it when it is told to stop,
     since requests that wait for a job would else be waited for. The end of the lifespan calls it in any case.
+    `app.state.refusal` is why the lifespan did not begin, where that is an error of ours, and else None.
 
     Args:
         executor: what runs jobs; by default children on this machine.
@@ -84,17 +86,21 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(store.open)
         try:
-            await asyncio.to_thread(runner.start)
-            await asyncio.to_thread(experimenter.start)
-            retention.start()
-            async with counted.watching_the_loop():
-                yield
-        finally:
-            await asyncio.to_thread(retention.close)
-            await asyncio.to_thread(app.state.drain)
-            await asyncio.to_thread(store.close)
+            await asyncio.to_thread(store.open)
+            try:
+                await asyncio.to_thread(runner.start)
+                await asyncio.to_thread(experimenter.start)
+                retention.start()
+                async with counted.watching_the_loop():
+                    yield
+            finally:
+                await asyncio.to_thread(retention.close)
+                await asyncio.to_thread(app.state.drain)
+                await asyncio.to_thread(store.close)
+        except ThreadlabError as exc:
+            app.state.refusal = exc
+            raise
 
     app = _App(
         title="Threadlab",
@@ -106,6 +112,7 @@ def create_app(
         max_body_size=settings.max_body_bytes,
     )
     app.state.drain = drain
+    app.state.refusal = None
     app.state.settings = settings
     app.state.traffic = counted
     if settings.cors_origins:

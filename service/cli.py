@@ -39,6 +39,7 @@ from service.jobs import Job, JobState, Report
 from service.settings import Settings
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
     from starlette.types import ASGIApp
 
 __all__ = ["main"]
@@ -149,21 +150,16 @@ class _Server(uvicorn.Server):
         await drained
 
 
-def _telling(app: ASGIApp) -> ASGIApp:
-    """The app, whose failure to start is told in a sentence and not as a traceback."""
+def _telling(app: FastAPI) -> ASGIApp:
+    """The app, whose refusal to start is told in a sentence; what is told of a fault is its traceback."""
 
     async def told(scope: Any, receive: Any, send: Any) -> None:
         async def send_plainly(message: Any) -> None:
-            if message["type"] == "lifespan.startup.failed":
-                last = message["message"].strip().splitlines()[-1]
-                message = {**message, "message": last.partition(": ")[2] or last}
+            if message["type"] == "lifespan.startup.failed" and app.state.refusal is not None:
+                message = {**message, "message": str(app.state.refusal)}
             await send(message)
 
-        try:
-            await app(scope, receive, send_plainly if scope["type"] == "lifespan" else send)
-        except ThreadlabError:
-            if scope["type"] != "lifespan":
-                raise
+        await app(scope, receive, send_plainly if scope["type"] == "lifespan" else send)
 
     return told
 
@@ -332,7 +328,7 @@ def _setting_text(place: tuple[int | str, ...], text: str) -> str:
 
 
 def _failed(text: str) -> typer.Exit:
-    Console(stderr=True).print(text, style="red", markup=False)
+    Console(stderr=True).print(text, style="red", markup=False, soft_wrap=True)  # one line, in a file, too
     return typer.Exit(1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -20,7 +21,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service import __version__
+from service import __version__, cli
+from service.app import create_app
+from service.errors import StoreUnavailable
+from service.executors.scripted import ScriptedExecutor
+from service.settings import Settings
+from service.stores.memory import MemoryStore
 from tests.support import need, wait_until
 from tests.system.server import Server, plain_environment
 
@@ -137,9 +143,9 @@ class TestSettings:
         """A setting that cannot be used is named in one message, without a traceback, and the exit code is not 0."""
         flags = ["--port", "0"] if name != "THREADLAB_PORT" else ["--host", "127.0.0.1"]
         process = server.launch(*flags, **{name: value})
-        assert process.wait(30) > 0
-        assert told in server.log
-        assert "Traceback" not in server.log
+        assert 1 == process.wait(30)
+        (line,) = server.log.splitlines()
+        assert told in line
 
     @pytest.mark.parametrize("flags", [["--port", "http"], ["--prot", "1"], ["--database"]])
     def test_bad_flag_is_told(self, server: Server, flags: list[str]) -> None:
@@ -161,9 +167,39 @@ class TestSettings:
     def test_database_that_cannot_be_used_is_told(self, server: Server) -> None:
         """A database that cannot be opened is told in one message, and the exit code is not 0."""
         process = server.launch("--port", "0", "--database", f"sqlite:///{server.folder}/no/such/folder/jobs.db")
-        assert process.wait(30) > 0
+        assert 1 == process.wait(30)
         assert "no/such/folder/jobs.db.lock cannot be made" in server.log
         assert "Traceback" not in server.log
+
+    def test_refusal_is_told_in_its_own_words(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What the service refuses a start for is told as it is, whatever stands in it."""
+        text = "The disk: is full.\nMake room: then start again."
+        assert text == _told_of_a_start_with(StoreUnavailable(text), monkeypatch)
+
+    def test_fault_is_told_by_its_traceback(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An error that nobody raised on purpose is told with all that helps to find it."""
+        assert _told_of_a_start_with(RuntimeError("a fault"), monkeypatch).startswith("Traceback")
+
+
+def _told_of_a_start_with(error: Exception, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What the command tells of an app that does not start, because its store raises an error."""
+    told: list[str] = []
+
+    def fail(_: MemoryStore) -> None:
+        raise error
+
+    async def receive() -> dict[str, str]:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: dict[str, str]) -> None:
+        assert "lifespan.startup.failed" == message["type"]
+        told.append(message["message"])
+
+    monkeypatch.setattr(MemoryStore, "open", fail)
+    app = create_app(Settings(database_url="memory:"), ScriptedExecutor())
+    with pytest.raises(type(error)):
+        asyncio.run(cli._telling(app)({"type": "lifespan", "app": app, "state": {}}, receive, send))
+    return "".join(told)
 
 
 class TestLog:
