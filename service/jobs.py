@@ -217,6 +217,16 @@ class Job:
         """Whether its state will never change again."""
         return self.status in FINAL
 
+    @property
+    def outcome(self) -> str | None:
+        """What was observed; None before there is a result, and of one that has none."""
+        return self.result["outcome"] if self.result else None
+
+    @property
+    def grade(self) -> Grade | None:
+        """How that is judged."""
+        return self.result["grade"] if self.result else None
+
     def start(self, now: datetime) -> Job:
         """Return the job as it is when a lane takes it up."""
         self._check(JobState.RUNNING)

@@ -495,11 +495,10 @@ def _lost(job: Job) -> Report:
 
 
 def _summary(job: Job) -> dict[str, Any]:
-    result = job.result
     return {
         "job": job.id,
         "scenario": job.scenario,
         "status": job.status.value,
-        "outcome": result["outcome"] if result else None,
-        "wall_s": result["timings"]["wall_s"] if result else None,
+        "outcome": job.outcome,
+        "wall_s": job.result["timings"]["wall_s"] if job.result else None,
     }

@@ -60,12 +60,11 @@ def returned(job: Job, at: datetime, reason: str) -> JobEvent:
 
 def ended(job: Job) -> JobEvent:
     """The last event of a finished job; without an id."""
-    result = job.result
     return {
         **_state(job.status, job.attempt, job.finished_at, job.error["message"] if job.error else None),
-        "outcome": result["outcome"] if result else None,
-        "grade": result["grade"] if result else None,
-        "meaning": result["meaning"] if result else None,
+        "outcome": job.outcome,
+        "grade": job.grade,
+        "meaning": job.result["meaning"] if job.result else None,
     }
 
 

@@ -154,16 +154,15 @@ def _head(interpreter: Interpreter) -> dict[str, Any]:
 
 
 def _cell(place: _Place, job: Job) -> dict[str, Any]:
-    result = job.result
-    values = {} if result is None else result["values"]
+    values = {} if job.result is None else job.result["values"]
     return {
         "operation": place.operation,
         "python": place.interpreter.selector,
         "status": job.status.value,
         "job_id": job.id,
         "measured_at": job.finished_at,
-        "outcome": result and result["outcome"],
-        "grade": result and result["grade"],
+        "outcome": job.outcome,
+        "grade": job.grade,
         **{name: values.get(name) for name in _COUNTED},
         "error": job.error,
     }

@@ -169,8 +169,7 @@ def _signs(tracks: Tracks, shown: Sequence[Track]) -> str:
 
 
 def _title(job: Job) -> str:
-    outcome = job.result["outcome"] if job.result else None
-    return f"{job.scenario}: {outcome or job.status.value}"
+    return f"{job.scenario}: {job.outcome or job.status.value}"
 
 
 def _caption(job: Job) -> str:

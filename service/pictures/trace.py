@@ -41,7 +41,7 @@ def chrome(job: Job, events: Iterable[JobEvent]) -> dict[str, Any]:
             "job": job.id,
             "scenario": job.scenario,
             "status": job.status.value,
-            "outcome": job.result["outcome"] if job.result else None,
+            "outcome": job.outcome,
             "python": job.python["version"] if job.python else None,
             "gil": job.python["gil"] if job.python else None,
         },

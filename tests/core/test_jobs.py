@@ -135,8 +135,7 @@ def test_a_job_that_ends_takes_over_the_report(status: JobState) -> None:
     ended = running_job().finish(report, _LATER)
     expected = (status, _LATER, report.python, report.machine, report.error)
     assert expected == (ended.status, ended.finished_at, ended.python, ended.machine, ended.error)
-    assert ended.result is not None
-    assert "lost" == ended.result["outcome"]
+    assert ("lost", "interesting") == (ended.outcome, ended.grade)
 
 
 def test_queued_s_is_filled_in() -> None:
@@ -160,7 +159,7 @@ def test_queued_s_that_nobody_measured_is_null() -> None:
 def test_a_job_without_a_result_can_end() -> None:
     """A run that never got to the scenario has nothing to show, and the job ends all the same."""
     ended = running_job().finish(make_report(JobState.LOST, result=None), _LATER)
-    assert (JobState.LOST, None) == (ended.status, ended.result)
+    assert (JobState.LOST, None, None, None) == (ended.status, ended.result, ended.outcome, ended.grade)
 
 
 def test_a_job_that_ends_without_a_run_has_only_its_end() -> None:

@@ -110,6 +110,6 @@ def job_list_item(job: Job) -> dict[str, Any]:
     view = job_view(job)
     for name in ("links", "python", "machine", "result", "error"):
         del view[name]
-    view["outcome"] = job.result["outcome"] if job.result else None
-    view["grade"] = job.result["grade"] if job.result else None
+    view["outcome"] = job.outcome
+    view["grade"] = job.grade
     return view
