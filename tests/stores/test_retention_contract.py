@@ -156,7 +156,7 @@ def test_the_file_shrinks(tmp_path: Path) -> None:
             steps += 1
         assert before > 10_000_000
         assert _size(tmp_path) < before / 20
-        assert steps > 1  # in pieces, so that nobody waits for all of it
+        assert 1 < steps < 10  # in pieces, so that nobody waits for all of it; large ones, for each is synced
         assert [kept] == store.page(JobQuery(limit=10))
         assert not store.shrink()
     with closing(sqlite3.connect(path)) as database:
