@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,12 +24,13 @@ from service.stores.sql_tables import event_logs, jobs, lives
 
 __all__ = ["add", "begin_life", "deflated", "delete", "find", "known", "logs", "move", "page", "unfinished"]
 
-_KEPT = [column for column in jobs.columns if column.name not in ("idempotency_key", "fingerprint")]
-_ALL = [column.name for column in _KEPT]
+_ALL = [field.name for field in fields(Job)]
+_KEPT = [jobs.c[name] for name in _ALL]
+_OBSERVED = ("outcome", "grade")  # of the result, once more: for who does not read that
 _JSON = frozenset({"request", "python", "machine", "result", "error"})
 _TIMES = frozenset({"created_at", "started_at", "finished_at"})
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-_CHANGING = ("status", "attempt", "started_at", "finished_at", "python", "machine", "result", "error")
+_CHANGING = ("status", "attempt", "started_at", "finished_at", "python", "machine", "result", "error", *_OBSERVED)
 
 _INSERT = sa.insert(jobs)
 _SELECT = sa.select(*_KEPT).where(jobs.c.id == sa.bindparam("key"))
@@ -57,7 +59,7 @@ def add(connection: Connection, job: Job, idempotency: Idempotency | None) -> Ad
     if first is not None:
         return Added(first, replayed=True)
     key, fingerprint = (idempotency.key, idempotency.fingerprint) if idempotency else (None, None)
-    connection.execute(_INSERT, {**_row(job, _ALL), "idempotency_key": key, "fingerprint": fingerprint})
+    connection.execute(_INSERT, {**_row(job, (*_ALL, *_OBSERVED)), "idempotency_key": key, "fingerprint": fingerprint})
     return Added(job)
 
 

@@ -24,6 +24,8 @@ jobs = sa.Table(
     sa.Column("created_at", sa.Text, nullable=False),  # RFC 3339, UTC
     sa.Column("started_at", sa.Text),
     sa.Column("finished_at", sa.Text),
+    sa.Column("outcome", sa.Text),  # of the result, as the next one: here a list finds them without reading that
+    sa.Column("grade", sa.Text),
     sa.Column("request", sa.Text, nullable=False),  # JSON, as the next four
     sa.Column("python", sa.Text),
     sa.Column("machine", sa.Text),

@@ -1,7 +1,7 @@
 """Databases of every earlier schema open and lose nothing; a newer one, or another program's, is left alone.
 
-The files in `databases` are dumps of what the service itself has made at three commits, killed while it worked: 8927bea
-(jobs only; the schema of 02a477c), f6ca8ac (experiments), 83114f5 (event logs and lives).
+The files in `databases` are dumps of what the service itself has made at four commits, killed while it worked: 8927bea
+(jobs only; the schema of 02a477c), f6ca8ac (experiments), 83114f5 (event logs and lives), c685798 (retention).
 """
 
 from __future__ import annotations
@@ -36,32 +36,57 @@ from tests.stores.helpers import RESULT_S, make_job
 
 _ROOT = Path(__file__).parents[2]
 _DATABASES = Path(__file__).parent / "databases"
-_REVISIONS = {"jobs": "0001", "experiments": "0002", "events": "0003"}  # by the dump's name
+_REVISIONS = {"jobs": "0001", "experiments": "0002", "events": "0003", "retention": "0004"}  # by the dump's name
 
-# Opens a database, and dies before a statement of the upgrade or before a commit.
+# For each number that it is told, opens a database in a process of its own, which dies before that statement of the
+# upgrade, or before a commit; tells how that ended.
 _DYING = """
-import os, signal, sys
+import itertools, os, signal, sys
+import alembic.command
 import sqlalchemy as sa
 from service.stores.sql import SqlStore
 
-store, fatal = SqlStore(sys.argv[1]), int(sys.argv[2])
-done = 0
+_COUNTED = ("CREATE", "ALTER", "DROP", "INSERT INTO alembic", "INSERT INTO jobs", "UPDATE")
 
-def count():
-    global done
-    done += 1
-    if done == fatal:
-        os.kill(os.getpid(), signal.SIGKILL)
+def open_and_die(fatal):
+    store, numbers = SqlStore(sys.argv[1]), itertools.count(1)
+    begun = False
 
-def look(connection, cursor, statement, *_):
-    if statement.strip().startswith(("CREATE", "INSERT INTO alembic", "UPDATE alembic")):
-        count()
+    def count():
+        nonlocal begun
+        begun = True
+        if next(numbers) == fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-sa.event.listen(store._database.writer, "before_cursor_execute", look)
-sa.event.listen(store._database.writer, "commit", lambda _: count() if done else None)
+    def look(connection, cursor, statement, *_):
+        if statement.strip().startswith(_COUNTED):
+            count()
+
+    sa.event.listen(store._database.writer, "before_cursor_execute", look)
+    sa.event.listen(store._database.writer, "commit", lambda _: count() if begun else None)
+    store.open()
+
+for line in sys.stdin:
+    pid = os.fork()
+    if pid == 0:
+        open_and_die(int(line))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+# Opens a database, and says by how much more memory it took for that than before, at most.
+_GROWING = """
+import resource, sys
+from service.stores.sql import SqlStore
+
+def most():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+before, store = most(), SqlStore(sys.argv[1])
 store.open()
 store.close()
-print(done)
+print(most() - before)
 """
 
 
@@ -122,6 +147,57 @@ def test_every_job_reads_as_it_was(old: Path) -> None:
             assert (None if row[name] is None else json.loads(row[name])) == getattr(job, name)
 
 
+def test_every_outcome_stands_beside_its_result(old: Path) -> None:
+    """A job of an earlier database has its outcome and grade in columns of their own, as one that ends now."""
+    expected = {
+        row["id"]: json.loads(row["result"] or '{"outcome": null, "grade": null}') for row in _rows(old, "jobs")
+    }
+    _opened(old).close()
+    found = {row["id"]: (row["outcome"], row["grade"]) for row in _rows(old, "jobs")}
+    assert {job_id: (result["outcome"], result["grade"]) for job_id, result in expected.items()} == found
+    assert {"exact", "stuck", None} <= {outcome for outcome, _ in found.values()}
+
+
+@pytest.mark.parametrize("result", ['{"outcome"', '["outcome"]', "null", "", '{"values": {}}', b"\xff\xfe", b"\xc3("])
+def test_a_result_that_cannot_be_read_keeps_no_database_back(old: Path, result: str | bytes) -> None:
+    """An upgrade leaves a broken result as it is, without an outcome; all else is brought forward."""
+    with closing(sqlite3.connect(old)) as database:
+        ended = [row[0] for row in database.execute("SELECT id FROM jobs WHERE status = 'succeeded' ORDER BY id")]
+        database.execute("UPDATE jobs SET result = CAST(? AS TEXT) WHERE id = ?", (result, ended[0]))
+        database.commit()
+    _opened(old).close()
+    query = "SELECT id, CAST(result AS BLOB), outcome, grade FROM jobs ORDER BY id"
+    with closing(sqlite3.connect(old)) as database:
+        found = {job_id: rest for job_id, *rest in database.execute(query)}
+    assert [result.encode() if isinstance(result, str) else result, None, None] == found[ended[0]]
+    assert all(found[job_id][1] for job_id in ended[1:])
+
+
+def test_an_upgrade_takes_the_memory_of_one_result(tmp_path: Path) -> None:
+    """However much jobs have told, an upgrade holds no more than one of them at a time."""
+    path = tmp_path / "jobs.db"
+    _load("retention", path)
+    columns = "status, scenario, lane, attempt, created_at, finished_at, request"
+    like_another = f"INSERT INTO jobs (id, result, {columns}) SELECT ?, ?, {columns} FROM jobs LIMIT 1"
+    with closing(sqlite3.connect(path)) as database:
+        for number in range(100):
+            result = {"outcome": f"outcome {number}", "grade": "acceptable", "output": "x" * 1_000_000}
+            database.execute(like_another, (f"job_large_{number}", json.dumps(result)))
+        database.commit()
+    done = subprocess.run(
+        [sys.executable, "-c", _GROWING, f"sqlite:///{path}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        cwd=_ROOT,
+        env={**os.environ, "PYTHONPATH": str(_ROOT)},
+    )
+    assert int(done.stdout) < 60_000  # kB: Alembic takes some 25 MB
+    large = [row for row in _rows(path, "jobs") if row["id"].startswith("job_large")]
+    assert {f"outcome {number}" for number in range(100)} == {row["outcome"] for row in large}
+
+
 def test_every_experiment_and_run_reads_as_it_was(old: Path) -> None:
     """Each experiment of an earlier database has its state, its matrix and its runs."""
     experiments, runs = _rows(old, "experiments"), _rows(old, "experiment_runs")
@@ -147,7 +223,7 @@ def test_every_log_reads_as_it_was(old: Path) -> None:
             kept = {log.epoch: log.events for log in store.logs(row["job_id"])}
             assert json.loads(zlib.decompress(row["events"])) == kept[row["epoch"]]
         assert len(lives) + 1 == store.life
-    assert ("events" in old.name) == bool(logs)
+    assert (old.stem in ("events", "retention")) == bool(logs)
 
 
 def test_an_earlier_database_goes_on(old: Path) -> None:
@@ -183,18 +259,27 @@ def test_an_upgrade_that_is_killed_leaves_the_database_as_it_was(tmp_path: Path)
     _load("jobs", old)  # which has all upgrades before it
     before, url = _dump(old), f"sqlite:///{old}"
     fatal = 1
-    while before == _dump(old):
-        assert -signal.SIGKILL == _open_and_die(url, fatal)
-        fatal += 1
-    assert fatal > 12  # before each statement and the commit; the last was before the commit after that
+    with _dying(url) as dying:
+        assert dying.stdin is not None
+        assert dying.stdout is not None
+        while before == _dump(old):
+            print(fatal, file=dying.stdin, flush=True)
+            assert -signal.SIGKILL == int(dying.stdout.readline())
+            fatal += 1
+    assert fatal > 25  # before each statement and the commit; the last was before the commit after that
     assert [{"version_num": sql_schema.NEWEST}] == _rows(old, "alembic_version")
     assert len([line for line in before if line.startswith('INSERT INTO "jobs"')]) == len(_rows(old, "jobs"))
 
 
-def _open_and_die(url: str, fatal: int) -> int:
-    environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
-    command = [sys.executable, "-c", _DYING, url, str(fatal)]
-    return subprocess.run(command, timeout=60, check=False, cwd=_ROOT, env=environment).returncode
+def _dying(url: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", _DYING, url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=_ROOT,
+        env={**os.environ, "PYTHONPATH": str(_ROOT)},
+    )
 
 
 def test_an_upgrade_that_fails_leaves_the_database_as_it_was(tmp_path: Path) -> None:

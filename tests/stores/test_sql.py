@@ -22,7 +22,7 @@ from service.stores import make_store
 from service.stores.base import Added, Idempotency, JobQuery
 from service.stores.memory import MemoryStore
 from service.stores.sql import SqlStore
-from tests.stores.helpers import RESULT_S, T0, ended_job, make_job, open_store, running_job, writer_busy
+from tests.stores.helpers import RESULT_S, T0, ended_job, make_job, make_report, open_store, running_job, writer_busy
 from tests.support import wait_until
 
 _ROOT = Path(__file__).parents[2]
@@ -351,6 +351,18 @@ def test_times_are_kept_as_text_that_sorts(store: SqlStore, other: sqlite3.Conne
     job = make_job(created_at=T0 + timedelta(microseconds=1))
     store.add(job).result(RESULT_S)
     assert [("2024-05-17T08:30:00.123457+00:00",)] == other.execute("SELECT created_at FROM jobs").fetchall()
+
+
+def test_what_was_observed_stands_in_columns_of_its_own(store: SqlStore, other: sqlite3.Connection) -> None:
+    """Outcome and grade are written with whatever writes a result: an end, and a job that comes as it is."""
+    moved, added = make_job(), ended_job()
+    store.add(moved).result(RESULT_S)
+    store.move(JobState.QUEUED, moved.start(T0)).result(RESULT_S)
+    observed = "SELECT outcome, grade FROM jobs ORDER BY id"
+    assert [(None, None)] == other.execute(observed).fetchall()
+    store.move(JobState.RUNNING, moved.start(T0).finish(make_report(), T0)).result(RESULT_S)
+    store.add(added).result(RESULT_S)
+    assert [("lost", "interesting")] * 2 == other.execute(observed).fetchall()
 
 
 def test_a_lazy_write_comes_without_another(tmp_path: Path) -> None:
