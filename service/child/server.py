@@ -169,6 +169,10 @@ class _Server:
         own: List[int] = []
         try:
             os.mkdir(folder, 0o700)
+        except OSError as exc:  # if it is there already, it belongs to a child of that job, which runs
+            _refuse(status, exc, [link])
+            return
+        try:
             os.chdir(folder)
             os.environ["HOME"] = os.environ["TMPDIR"] = folder
             own += [cage.collecting_file(), cage.collecting_file()]
@@ -179,9 +183,8 @@ class _Server:
             job = loop.Job(order, self._loaded.get(order["digest"]))
             pid = os.fork()
         except OSError as exc:
-            _report(status, {"type": "exited", "error": f"cannot fork: {exc}"})
-            for descriptor in (status, link, *own):
-                os.close(descriptor)
+            _remove(folder)  # the next attempt at this job makes it anew
+            _refuse(status, exc, [link, *own])
             return
         if pid == 0:
             self._become_child(job, doors, order["timeout_s"])
@@ -276,10 +279,7 @@ class _Server:
         for ended in due:
             _report(ended.status, ended.frame)
             os.close(ended.status)
-            try:
-                os.rmdir(ended.folder)
-            except OSError:  # it is not empty, or not there any more
-                _remove_tree(ended.folder)
+            _remove(ended.folder)
 
     def _left_behind(self) -> List[int]:
         return [pid for pid in self._walls.adopted() if pid not in self._children]
@@ -325,6 +325,13 @@ def _nothing(*_: object) -> None:
     """Let SIGCHLD write to the wake-up descriptor; the work is done outside the handler."""
 
 
+def _refuse(status: int, exc: OSError, made: List[int]) -> None:
+    """Report that there is no child and why, and close what was made for it."""
+    _report(status, {"type": "exited", "error": f"cannot fork: {exc}"})
+    for descriptor in (status, *made):
+        os.close(descriptor)
+
+
 def _report(status: int, frame: wire.Frame) -> None:
     try:
         os.write(status, wire.encode(frame))
@@ -348,6 +355,14 @@ def _kill_group(pid: int) -> None:
             kill(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             pass
+
+
+def _remove(folder: str) -> None:
+    """Remove a job's folder and whatever is in it."""
+    try:
+        os.rmdir(folder)
+    except OSError:  # it is not empty, or not there any more
+        _remove_tree(folder)
 
 
 def _remove_tree(folder: str) -> None:
