@@ -20,7 +20,7 @@ import signal
 import socket
 import struct
 import sys
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 try:
     import ctypes
@@ -82,7 +82,9 @@ class Walls:
 
     def __init__(self, wished: bool) -> None:
         no_namespaces = _enter_namespaces() if wished else _UNWISHED
-        self.init = _start_init() if no_namespaces is None else None
+        self.init: Optional[int] = None
+        if no_namespaces is None:
+            self.init, self._init_lives_by = _start_init()
         self._adopts = self.init is None and _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         unprivileged = gain_no_privileges()
         self._abi: int
@@ -171,17 +173,27 @@ def _write(path: str, text: str) -> None:
         file.write(text)
 
 
-def _start_init() -> int:
-    """Fork process 1 of the PID namespace. The kernel reaps what it adopts: SIGCHLD is ignored."""
+def _start_init() -> Tuple[int, int]:
+    """Fork process 1 of the PID namespace. The kernel reaps what it adopts: SIGCHLD is ignored.
+
+    Returns:
+        Its number, and the end of a pipe by which it lives. `prctl` alone would let it live for good if its parent has
+        ended before it, and it could not see that: a parent outside its namespace has the number 0, gone or not.
+    """
+    watched, held = os.pipe()
     pid = os.fork()
     if pid == 0:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        die_with_parent()
-        os.closerange(3, 256)
-        while True:
-            signal.pause()
-    return pid
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+            die_with_parent()  # a child that is just being forked holds the pipe, too
+            os.dup2(watched, 3)
+            os.closerange(4, 256)
+            os.read(3, 1)
+        finally:
+            os._exit(0)
+    os.close(watched)
+    return pid, held
 
 
 def _landlock_abi() -> Any:
