@@ -228,6 +228,9 @@ def make_router(intake: Intake) -> APIRouter:
     ) -> Response:
         """Run a job again, with the fields of the body changed; `rerun_of` names the first one."""
         job = await desk.job(job_id)
+        others = [name for name in intake.requests.models if name != job.scenario]
+        if changes is not None and changes.get("scenario") in others:
+            raise _another_scenario(job, changes)
         request = intake.validate({**job.request, **(changes or {})})
         return await intake.submit(request, prefer, rerun_of=job.id, key=idempotency_key)
 
@@ -237,6 +240,18 @@ def make_router(intake: Intake) -> APIRouter:
         await desk.future(desk.store.delete(job_id))
 
     return router
+
+
+def _another_scenario(job: Job, changes: dict[str, Any]) -> RequestValidationError:
+    """What refuses to make another scenario of a job: the rest of its request is not what that one takes."""
+    error = {
+        "type": "literal_error",
+        "loc": ("body", "scenario"),
+        "msg": f"A job is run again by its own scenario, {job.scenario!r}; post a new job for another one.",
+        "input": changes["scenario"],
+        "ctx": {"expected": repr(job.scenario)},
+    }
+    return RequestValidationError([error], body=changes)
 
 
 def _fingerprint(values: dict[str, Any], rerun_of: str | None) -> str:

@@ -12,7 +12,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +30,8 @@ _log = logging.getLogger("service.access")
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")  # anything else from a client would be theirs to write into our log
 
+
+_LISTS = (b"accept", b"if-none-match", b"prefer")
 
 _HEADERS = {
     "Referrer-Policy": "same-origin",
@@ -96,6 +98,7 @@ class RequestContext:
         request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
         token = logs.request_id.set(request_id)
         begun = time.perf_counter()
+        scope = {**scope, "headers": _joined(scope["headers"])}
         method = scope["method"]
         if method == "HEAD" and not scope["path"].startswith(STARTS_JOBS):
             scope = {**scope, "method": "GET"}  # the server knows it as HEAD, and leaves bodies out
@@ -132,6 +135,15 @@ class RequestContext:
             self._traffic.ends(answer)
             _log.info("%s %s", method, scope["path"], extra={"status": answer.status or 0, "took_s": took_s})
             logs.request_id.reset(token)
+
+
+def _joined(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers with each list of `_LISTS` in one line: clients and proxies may cut them anywhere (RFC 9110, 5.3)."""
+    lists = {name: b", ".join(value for other, value in headers if other == name) for name in _LISTS}
+    return [
+        *((name, value) for name, value in headers if name not in lists),
+        *((name, value) for name, value in lists.items() if value),
+    ]
 
 
 def _answer(method: str, scope: Scope, status: int | None, begun: float, streams: bool) -> Answer:

@@ -97,6 +97,13 @@ class TestSubmit:
         response = client.post("/v1/jobs", json=COUNTER, headers={"Prefer": prefer})
         assert (200, "wait=5") == (response.status_code, response.headers.get("preference-applied"))
 
+    @pytest.mark.parametrize("others", [["respond-async"], ["respond-async", "x=1"]])
+    def test_preferences_may_come_in_several_lines(self, client: Client, others: list[str]) -> None:
+        """A list that was cut into lines, as proxies may, is one list."""
+        headers = [("Prefer", each) for each in [*others, "wait=5"]]
+        response = client.post("/v1/jobs", json=COUNTER, headers=headers)
+        assert (200, "wait=5") == (response.status_code, response.headers.get("preference-applied"))
+
     def test_defaults_are_filled_in(self, client: Client) -> None:
         """The answer's request holds every parameter and option, `scenario` first."""
         request = client.run(COUNTER)["request"]
@@ -499,7 +506,12 @@ class TestRerun:
 
     @pytest.mark.parametrize(
         ("changes", "pointer"),
-        [({"threads": 0}, "#/threads"), ({"treads": 2}, "#/treads"), ({"scenario": "conter"}, "#/scenario")],
+        [
+            ({"threads": 0}, "#/threads"),
+            ({"treads": 2}, "#/treads"),
+            ({"scenario": "conter"}, "#/scenario"),
+            ({"scenario": "daemon"}, "#/scenario"),
+        ],
     )
     def test_bad_changes_are_422(self, client: Client, changes: dict[str, Any], pointer: str) -> None:
         """Changes are checked like a new request, and nothing is run."""
