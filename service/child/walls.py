@@ -82,6 +82,7 @@ class Walls:
 
     def __init__(self, wished: bool) -> None:
         no_namespaces = _enter_namespaces() if wished else _UNWISHED
+        no_memory = no_namespaces or _mount_shared_memory()
         self.init: Optional[int] = None
         if no_namespaces is None:
             self.init, self._init_lives_by = _start_init()
@@ -95,7 +96,7 @@ class Walls:
         signals = None if self._abi >= 6 else no_namespaces and (no_landlock or f"Landlock's ABI is {self._abi}")
         walls = [
             _Wall("network", "a network namespace with nothing but its own loopback", no_namespaces),
-            _Wall("shared_memory", f"a /dev/shm of {_SHM_BYTES >> 20} MiB of their own", no_namespaces),
+            _Wall("shared_memory", f"a /dev/shm of {_SHM_BYTES >> 20} MiB of their own", no_memory),
             _Wall("files", f"Landlock, ABI {self._abi}: writes to its own folder only", no_landlock),
             _Wall("signals", "Landlock and a PID namespace: none to other processes", signals),
             _Wall("orphans", "a PID namespace, which ends with its fork server", no_namespaces),
@@ -154,23 +155,104 @@ def _enter_namespaces() -> Optional[str]:
     """Move to namespaces of our own; return why not, if so: then nothing has changed."""
     if _libc is None or not sys.platform.startswith("linux"):
         return "this interpreter has no ctypes" if _libc is None else "this is not Linux"
-    user, group = os.getuid(), os.getgid()
-    if _libc.unshare(_NAMESPACES) != 0:  # not privileged: one's own users make one so
-        if _libc.unshare(_NAMESPACES | _NEW_USERS) != 0:
-            return f"the system does not allow it: {os.strerror(ctypes.get_errno())}"
+    user, group = os.getuid(), os.getgid()  # once there, both are nobody's until they are mapped
+    why_not = _rehearse(lambda: _furnish(_unshare(), user, group))
+    if why_not is not None:
+        return why_not
+    try:
+        new_users = _unshare()
+    except OSError as exc:  # the last namespace that may be is the rehearsal's, and the kernel is not done with it
+        return _told(exc)
+    _furnish(new_users, user, group)
+    return None
+
+
+def _unshare() -> bool:
+    """Move to new namespaces; return whether users are among them.
+
+    Raises:
+        OSError: they are not allowed, and nothing has changed.
+    """
+    if _libc.unshare(_NAMESPACES) == 0:
+        return False
+    _check("unshare", _libc.unshare(_NAMESPACES | _NEW_USERS))  # not privileged: one's own users make one so
+    return True
+
+
+def _furnish(new_users: bool, user: int, group: int) -> None:
+    """Give new namespaces what they lack: users, and a loopback that is up.
+
+    Raises:
+        OSError: the system allows the namespaces, but not this; AppArmor may.
+    """
+    if new_users:
         _write("/proc/self/setgroups", "deny")
         _write("/proc/self/uid_map", f"{user} {user} 1")
         _write("/proc/self/gid_map", f"{group} {group} 1")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP_RUNNING))
-    _libc.mount(b"none", b"/", None, _MS_PRIVATE_REC, None)
-    _libc.mount(b"shm", b"/dev/shm", b"tmpfs", _MS_NOSUID_NODEV, b"mode=1777,size=%d" % _SHM_BYTES)
+        try:
+            fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP_RUNNING))
+        except OSError as exc:
+            raise OSError(exc.errno, exc.strerror, "loopback") from exc
+
+
+def _mount_shared_memory() -> Optional[str]:
+    """Lay a /dev/shm of our own over the system's; return why not, if so."""
+    try:
+        _check("mount /", _libc.mount(b"none", b"/", None, _MS_PRIVATE_REC, None))  # or the next is everybody's
+        size = b"mode=1777,size=%d" % _SHM_BYTES
+        _check("mount /dev/shm", _libc.mount(b"shm", b"/dev/shm", b"tmpfs", _MS_NOSUID_NODEV, size))
+    except OSError as exc:
+        return _told(exc)
     return None
 
 
+def _rehearse(act: Callable[[], object]) -> Optional[str]:
+    """Do in a process of its own what cannot be undone; return why it cannot be done, if so."""
+    read, written = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            act()
+            code = 0
+        except OSError as exc:
+            os.write(written, _told(exc).encode())
+        except BaseException:  # noqa: BLE001  nobody else would hear of it
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(code)
+    os.close(written)
+    with open(read, "rb") as pipe:
+        why_not = pipe.read().decode()
+    _, status = os.waitpid(pid, 0)
+    return None if status == 0 else why_not or f"a rehearsal ended with the status {status}"
+
+
+def _check(step: str, result: int) -> int:
+    """Return the result of a system call.
+
+    Raises:
+        OSError: it has failed; the name of the step stands where a file's would.
+    """
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), step)
+    return result
+
+
+def _told(exc: OSError) -> str:
+    return f"the system does not allow it: {exc.strerror} ({exc.filename})"
+
+
 def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="ascii") as file:
-        file.write(text)
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.write(descriptor, text.encode())
+    except OSError as exc:  # which does not know the file's name
+        raise OSError(exc.errno, exc.strerror, path) from exc
+    finally:
+        os.close(descriptor)
 
 
 def _start_init() -> Tuple[int, int]:

@@ -192,23 +192,70 @@ def test_many_pings_at_once(executor: LocalExecutor) -> None:
     assert [JobState.SUCCEEDED] * 16 == [report.status for report in answers[1::2]]
 
 
-_UNPRIVILEGED = """#!/bin/sh
-exec unshare --map-root-user sh -c '
+_UNPRIVILEGED = """
+unshare --map-root-user sh -c '
     echo 0 > /proc/sys/user/max_user_namespaces &&
     exec setpriv --bounding-set=-all --inh-caps=-all {python} "$@"' "$0" "$@"
 """
 
+# Namespaces may be made, but not by one who is nobody, and nothing may be said of the users in them.
+_HALF_ALLOWED = """
+unshare --map-root-user --mount sh -c '
+    mount --bind /proc /proc && mount -o remount,bind,ro,nosuid,nodev,noexec /proc &&
+    exec setpriv --bounding-set=-all --inh-caps=-all {python} "$@"' "$0" "$@"
+"""
+
+_WITHOUT_SHARED_MEMORY = """
+unshare --map-root-user --mount sh -c '
+    mkdir {folder}/dev && touch {folder}/dev/null && mount --bind /dev/null {folder}/dev/null &&
+    mount --rbind {folder}/dev /dev &&
+    exec {python} "$@"' "$0" "$@"
+"""
+
 
 @pytest.fixture
-def unprivileged(tmp_path: Path) -> Iterator[LocalExecutor]:
-    """An executor whose fork server may make no namespaces, as under the default rules of most container engines."""
-    python = tmp_path / "python"
-    python.write_text(_UNPRIVILEGED.format(python=sys.executable))
-    python.chmod(0o755)
+def executor_under(tmp_path: Path) -> Iterator[Callable[[str], LocalExecutor]]:
+    """Make an executor whose interpreter is started by a line of shell: `{python}` is this one, `{folder}` empty."""
     need("unshare")
-    executor = LocalExecutor(LIMITS, Interpreters(str(python)))
-    yield executor
-    executor.close()
+    made: list[LocalExecutor] = []
+
+    def make(line: str) -> LocalExecutor:
+        python = tmp_path / "python"
+        python.write_text(f"#!/bin/sh\nexec {line.format(python=sys.executable, folder=tmp_path).strip()}\n")
+        python.chmod(0o755)
+        made.append(LocalExecutor(LIMITS, Interpreters(str(python))))
+        return made[-1]
+
+    yield make
+    for executor in made:
+        executor.close()
+
+
+@pytest.fixture
+def unprivileged(executor_under: Callable[[str], LocalExecutor]) -> LocalExecutor:
+    """An executor whose fork server may make no namespaces, as under the default rules of most container engines."""
+    return executor_under(_UNPRIVILEGED)
+
+
+def test_namespaces_that_are_half_allowed(executor_under: Callable[[str], LocalExecutor]) -> None:
+    """Where namespaces can be made but not furnished, that is said, none is entered, and jobs run all the same."""
+    executor = executor_under(_HALF_ALLOWED)
+    walls = {wall.name: wall.missing for wall in executor.walls()}
+    reason = "the system does not allow it: Read-only file system (/proc/self/setgroups)"
+    assert [reason] * 3 == [walls[name] for name in ("network", "shared_memory", "orphans")]
+    namespaces = Path(f"/proc/{executor.server().pid}/ns")
+    assert Path("/proc/self/ns/net").readlink() == (namespaces / "net").readlink()
+    assert (namespaces / "pid").readlink() == (namespaces / "pid_for_children").readlink()
+    assert JobState.SUCCEEDED == executor.run(make_order(TRIES), SILENT, Cancel()).status
+
+
+def test_no_place_for_shared_memory(executor_under: Callable[[str], LocalExecutor]) -> None:
+    """Where there is no /dev/shm to lay one's own over, that is said of this wall, and the others stand."""
+    executor = executor_under(_WITHOUT_SHARED_MEMORY)
+    walls = {wall.name: wall.missing for wall in executor.walls()}
+    assert "the system does not allow it: No such file or directory (mount /dev/shm)" == walls.pop("shared_memory")
+    assert [None] * 5 == [walls[name] for name in WALLS if name in walls]
+    assert JobState.SUCCEEDED == executor.run(make_order(write_scenario("pass")), SILENT, Cancel()).status
 
 
 def test_without_namespaces(unprivileged: LocalExecutor) -> None:
