@@ -4,7 +4,8 @@ Who uses it: `experiments`. No `from __future__ import annotations` here: see `r
 """
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -121,7 +122,7 @@ class Laboratory:
             fixed={name: value for name, value in some_request.items() if name not in cells[0].values},
             repeats=asked.repeats,
             seed=secrets.randbelow(_SEEDS) if asked.seed is None else asked.seed,
-            measure=_measure(scenario, asked.measure),
+            measure=_measure(scenario, asked.measure, varied=cells[0].values),
             created_at=datetime.now(UTC),
             machine=cage.about()["machine"],
             baseline=asked.baseline,
@@ -238,10 +239,11 @@ def _reason(why: InterpreterNotFound) -> str:
     return why.why.removeprefix(f"{why.asked} is ").removesuffix(".")
 
 
-def _measure(scenario: Scenario, name: str | None) -> Measure:
+def _measure(scenario: Scenario, name: str | None, varied: Container[str]) -> Measure:
     measures = scenario.measures()
-    if name is None:
-        return next(iter(measures.values()))
+    name = next(iter(measures)) if name is None else name
     if name not in measures:
         raise BadExperiment(("measure",), f"{scenario.name} has no measure {name!r}.", list(measures), name)
-    return measures[name]
+    grown = {field for field in measures[name].grows_with if field in varied}
+    instead = [each.name for each in measures.values() if grown and grown.isdisjoint(each.grows_with)]
+    return replace(measures[name], instead=tuple(instead))

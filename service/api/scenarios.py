@@ -1,6 +1,5 @@
 """`/v1/scenarios`: what can be run, and the code itself; `/v1/try`: run it by a bare GET."""
 
-from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
@@ -10,7 +9,7 @@ from starlette.responses import PlainTextResponse, Response
 from service.api.answers import JsonAnswer, documented
 from service.api.jobs import Intake
 from service.api.requests import RequestUnion
-from service.api.schemas import JobView, ScenarioList, ScenarioView
+from service.api.schemas import JobView, ScenarioList, ScenarioView, measure_view
 from service.catalog import Catalog, Scenario
 
 __all__ = ["make_router"]
@@ -131,5 +130,5 @@ def _view(scenario: Scenario, requests: RequestUnion) -> dict[str, Any]:
         "outcomes": [
             {"outcome": each.name, "grade": each.grade, "meaning": each.meaning} for each in scenario.outcomes()
         ],
-        "measures": [asdict(each) for each in scenario.measures().values()],
+        "measures": [measure_view(each) for each in scenario.measures().values()],
     }

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypedDict
 
 from service.experiments.medians import ENOUGH, LEAST, coverage
-from service.experiments.plan import NotCovered, Run, identity
+from service.experiments.plan import NotCovered, Run, identity, varying
 from service.experiments.rows import Row, Study, has_value, unavailable
-from service.experiments.words import counted, is_time, line, named, percent, quantity
+from service.experiments.words import counted, is_time, joined, line, named, percent, quantity
+from service.experiments.work import alike, remedy
 from service.jobs import JobState
 
 __all__ = ["Caution", "cautions"]
@@ -50,7 +51,8 @@ def cautions(
     """Return the warnings, those that explain missing numbers first."""
     return [
         *_broken(study, rows),
-        *(_baselines(study, rows, baseline, missing, finished)),
+        *_baselines(study, rows, baseline, missing, finished),
+        *_uneven(study, rows),
         *_few(study, rows, repeats, finished),
         *_unstable(study, rows, repeats, usable_cpus),
         *_loaded(study, usable_cpus),
@@ -107,6 +109,24 @@ def _overlap(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether all that two say of the same fields is the same."""
     both = one.keys() & other.keys()
     return bool(both) and all(identity(one[field]) == identity(other[field]) for field in both)
+
+
+def _uneven(study: Study, rows: Sequence[Row]) -> Iterator[Caution]:
+    """Cells that did different amounts of work."""
+    found = study.uneven(study.cells)
+    if found is None:
+        return
+    ways = remedy(study.measure, found)
+    if all(alike(row["relative_work"]) for row in rows if row["baseline"] is not None):
+        text = f"{found.sentence()}. `speedup` is against a baseline of the same work; the verdict compares all."
+    else:
+        text = (
+            f"{found.sentence()}. `speedup` does not take that into account: see `relative_work`. There is no"
+            " efficiency for it, and no knee."
+        )
+        others = [field for field in varying(study.cells.values()) if field not in found.fields]
+        ways += f", or name a `baseline` by {joined(others)} alone" if others else ""
+    yield Caution(cell=None, text=text, remedy=f"To compare equal work, {ways}.")
 
 
 def _few(study: Study, rows: Sequence[Row], repeats: int, finished: bool) -> Iterator[Caution]:

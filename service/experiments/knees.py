@@ -34,6 +34,8 @@ class Knee(TypedDict):
 def find_knees(study: Study, ranked: Sequence[Row]) -> list[Knee]:
     """Return the knee of each group of cells that differ in their workers only, in the order of the cells.
 
+    A group whose cells did different amounts of work has none.
+
     Args:
         ranked: the rows to look at, the best first.
     """
@@ -58,7 +60,7 @@ class _Place(NamedTuple):
 
 
 def _knee(study: Study, field: str, free: Sequence[str], ranked: Sequence[_Place]) -> Knee | None:
-    if not _decidable(study, ranked):
+    if not _decidable(study, ranked) or study.uneven(place.row["cell"] for place in ranked):
         return None
     along = sorted(ranked, key=lambda place: place.workers)
     # The best of the larger ones is asked first: where there is a gain, it is found at once.

@@ -61,14 +61,17 @@ class Measure:
     Attributes:
         grows_with: the parameters of which the work that it is taken of is the product. It is another measure where
             these differ: the time of twice as many additions.
+        instead: other measures of the same scenario, whose work stays the same where that of this one is varied.
     """
 
     name: str
     better: Better
     grows_with: tuple[str, ...] = ()
+    instead: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "grows_with", tuple(self.grows_with))  # JSON has lists
+        for name in ("grows_with", "instead"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any, TypedDict
 from service.experiments.medians import Comparison, Sample, compare, coverage
 from service.experiments.plan import WORKERS, Cell, Measure, Run, Values, baseline_cells, varying
 from service.experiments.words import named
+from service.experiments.work import Uneven, alike, times, uneven
 from service.jobs import JobState
 
 __all__ = ["OutcomeCount", "RawRun", "Row", "Study", "has_value", "unavailable"]
@@ -51,7 +52,8 @@ class Row(TypedDict):
     speedup_interval: list[float] | None  # [low, high]: 95 % bootstrap interval
     p: float | None  # two-sided Mann-Whitney test of the cell against its baseline
     significant: bool | None  # if its interval excludes 1 and p is under 0.05; null if so few runs never could
-    efficiency: float | None  # speedup for each worker that the baseline has one of
+    relative_work: float | None  # of the baseline's, as far as the measure says with what it grows
+    efficiency: float | None  # speedup for each worker that the baseline has one of; null for unequal work
     outcomes: dict[str, OutcomeCount]
     statuses: dict[str, int]  # final states of runs that did not succeed
     raw: list[RawRun]
@@ -107,6 +109,7 @@ class Study:
             speedup_interval=None,
             p=None,
             significant=None,
+            relative_work=None,
             efficiency=None,
             outcomes=_outcomes(runs),
             statuses=dict(sorted(Counter(str(run.status) for run in runs if not _succeeded(run)).items())),
@@ -121,7 +124,10 @@ class Study:
 
     def _against_baseline(self, row: Row) -> None:
         cell, base = row["cell"], row["baseline"]
-        if base is None or not row["n"]:
+        if base is None:
+            return
+        row["relative_work"] = times(self.cells[cell].values, self.cells[base].values, self.measure)
+        if not row["n"]:
             return
         if cell == base:  # itself: nothing to test
             row["speedup"] = 1.0
@@ -129,7 +135,12 @@ class Study:
             row["speedup"] = comparison.speedup
             row["speedup_interval"] = None if comparison.interval is None else list(comparison.interval)
             row["p"], row["significant"] = comparison.p, comparison.significant
-        row["efficiency"] = _efficiency(row["speedup"], self.workers(cell), self.workers(base))
+        if alike(row["relative_work"]):
+            row["efficiency"] = _efficiency(row["speedup"], self.workers(cell), self.workers(base))
+
+    def uneven(self, cells: Iterable[int]) -> Uneven | None:
+        """Return that these cells did different amounts of work, or None if they did not."""
+        return uneven([self.cells[cell] for cell in cells], self.measure)
 
     def axis(self) -> str | None:
         """Return the varied field that counts workers, if there is exactly one."""

@@ -32,6 +32,7 @@ _COLUMNS = (
     "speedup_low",
     "speedup_high",
     "significant",
+    "relative_work",
     "efficiency",
     "outcomes",
 )
@@ -68,7 +69,8 @@ def _flat(row: Row) -> dict[str, str | int | float | None]:
     outcomes = " ".join(f"{name}:{seen['count']}" for name, seen in row["outcomes"].items())
     figures = (
         *(row["n"], row["median"], row["mad"], row["min"], row["max"], low, high),
-        *(row["speedup"], speedup_low, speedup_high, row["significant"], row["efficiency"], outcomes),
+        *(row["speedup"], speedup_low, speedup_high, row["significant"], row["relative_work"], row["efficiency"]),
+        outcomes,
     )
     fields = {f"values.{name}" if name in _COLUMNS else name: _plain(value) for name, value in row["values"].items()}
     return {**fields, **dict(zip(_COLUMNS, figures, strict=True))}

@@ -1,6 +1,7 @@
-"""The verdict: in one to four sentences, what an experiment showed, and how sure that is.
+"""The verdict: in a few sentences, what an experiment showed, and how sure that is.
 
-It speaks of what was measured and of nothing else; where the runs are too few or the intervals overlap it says so.
+It speaks of what was measured and of nothing else; where the runs are too few, the intervals overlap, or the cells did
+different amounts of work it says so.
 
 Who uses it: `analysis`. Pure.
 """
@@ -16,6 +17,7 @@ from service.experiments.outcomes import forbidden, forbidden_sentence, outcome_
 from service.experiments.plan import Cell, NotCovered, Progress, identity
 from service.experiments.rows import Row, Study
 from service.experiments.words import counted, is_time, joined, line, named, percent, quantity, rounded
+from service.experiments.work import Uneven, remedy
 
 __all__ = ["RunnerUp", "Verdict", "judge"]
 
@@ -34,13 +36,16 @@ class RunnerUp(TypedDict):
 class Verdict(TypedDict):
     """What the experiment showed.
 
-    `best` is the cell with the best median of those without a forbidden outcome, if there are two to compare.
+    `best` is the cell with the best median of those without a forbidden outcome, if there are two to compare. Without
+    `same_work` that need not be the fastest: those cells did different amounts of work, which nothing here takes into
+    account.
     `significant` says whether it differs from its baseline, or from the second best where it is its own baseline or has
     none; `reason` says why so. `knee` is that of the best cell's group, `knees` those of all groups.
     """
 
     text: str
     best: int | None
+    same_work: bool
     reason: str
     significant: bool | None
     second: RunnerUp | None
@@ -54,21 +59,24 @@ def judge(
     """Return the verdict on rows that may still grow."""
     ranked = _ranked(study, rows)
     knees = find_knees(study, ranked)
+    uneven = study.uneven(row["cell"] for row in ranked)
     pair = None
     if len(ranked) > 1:
-        pair = _Pair(study, ranked[0], ranked[1], not any(map(forbidden, rows)))
+        pair = _Pair(study, ranked[0], ranked[1], not any(map(forbidden, rows)), uneven)
     significant, reason = (None, "Fewer than two cells have values to compare.") if pair is None else pair.decision()
     knee = None if pair is None else next((knee for knee in knees if _is_of(knee, pair.best)), None)
     sentences = [
         forbidden_sentence(study, rows) or outcome_sentence(study, rows, significant),
         _without_pair(study, rows, ranked, finished) if pair is None else pair.sentence(),
         "" if pair is None or knee is None else _knee_sentence(knee, pair),
+        "" if uneven is None else f"To compare equal work, {remedy(study.measure, uneven)}.",
         _missing_sentence(missing, study.cells.values()),
     ]
     text = " ".join(sentence for sentence in sentences if sentence)
     return Verdict(
         text=text if finished else f"So far ({progress['done']} of {counted(progress['of'], 'run')}): {text}",
         best=None if pair is None else pair.best["cell"],
+        same_work=uneven is None,
         reason=reason,
         significant=significant,
         second=None if pair is None else pair.runner_up(),
@@ -80,9 +88,11 @@ def judge(
 class _Pair:
     """The best cell and the second best."""
 
-    def __init__(self, study: Study, best: Row, second: Row, of_all: bool) -> None:
+    def __init__(self, study: Study, best: Row, second: Row, of_all: bool, uneven: Uneven | None) -> None:
         self.study = study
         self.of_all = of_all  # no cell was left out for a forbidden outcome
+        self.uneven = uneven
+        self.is_speed = is_time(study.measure) and uneven is None  # less time for less work is no speed
         self.best = best
         self.second = second
         base = best["baseline"]
@@ -124,9 +134,13 @@ class _Pair:
         return f"{self._opening(significant)}{name}{itself}: {median}{against}{behind}."
 
     def _opening(self, significant: bool | None) -> str:
+        others = "" if self.of_all else " of the others"
+        if self.uneven is not None:
+            end = "lowest" if self.study.measure.better == "lower" else "highest"
+            return f"{self.uneven.sentence()}, so that none is called best. The {end} median{others} is that of "
         if significant:
-            measure, others = self.study.measure, "" if self.of_all else " of the others"
-            best = "Fastest" if is_time(measure) else f"Best ({measure.better} is better)"
+            measure = self.study.measure
+            best = "Fastest" if self.is_speed else f"Best ({measure.better} is better)"
             return f"{best}{others} is "
         if significant is None:
             return "Too few runs to say which is best; the best median is that of "
@@ -140,18 +154,38 @@ class _Pair:
         known = f"{self.study.name(base)}; {_sureness(found, self.best['n'], sample.size)}"
         if found.speedup is None:
             return f"where the baseline ({known}) has {quantity(sample.median, self.study.measure.name)}"
-        return f"{_times(self.study, found.speedup)} the baseline ({known})"
+        return f"{self._times(found.speedup)} the baseline ({known})"
+
+    def _times(self, speedup: float) -> str:
+        if self.is_speed:
+            return f"{rounded(speedup)} times as fast as"
+        if self.study.measure.better == "higher":
+            return f"{rounded(speedup)} times as high as"
+        return f"lower by a factor of {rounded(speedup)} than"
 
     def _behind(self, significant: bool | None) -> str:
         """How the second best compares with the best."""
         found = self.to_second
         assert found is not None
-        text = f"the second best, {self.study.name(self.second['cell'])}, {_distance(self.study, self.second, found)}"
+        place = "second best" if self.uneven is None else "next"
+        text = f"the {place}, {self.study.name(self.second['cell'])}, {self._distance(found)}"
         if self.base is None:
             text = f"{text} ({_sureness(found, self.best['n'], self.second['n'])})"
         if found.significant is None:
             return text if significant is None else f"{text}, and its runs are too few to tell the two apart"
         return f"{text}, {'a' if found.significant else 'not a'} significant difference"
+
+    def _distance(self, found: Comparison) -> str:
+        if found.speedup is None:
+            return f"has {quantity(self.study.samples[self.second['cell']].median, self.study.measure.name)}"
+        if found.speedup < 1.0005:  # what would be printed as 0.0 %
+            return "has the same"
+        if self.study.measure.better == "higher":
+            return f"is {percent(1 - 1 / found.speedup)} lower"
+        takes, more, much = ("takes", "longer", "long") if self.is_speed else ("is", "higher", "high")
+        if found.speedup < 2:
+            return f"{takes} {percent(found.speedup - 1)} {more}"
+        return f"{takes} {rounded(found.speedup)} times as {much}"
 
 
 def _ranked(study: Study, rows: Sequence[Row]) -> list[Row]:
@@ -192,27 +226,6 @@ def _nothing(study: Study, rows: Sequence[Row], finished: bool) -> str:
 
 def _median(study: Study, row: Row) -> str:
     return f"{quantity(study.samples[row['cell']].median, study.measure.name)} (median of {study.measure.name})"
-
-
-def _times(study: Study, speedup: float) -> str:
-    if is_time(study.measure):
-        return f"{rounded(speedup)} times as fast as"
-    if study.measure.better == "higher":
-        return f"{rounded(speedup)} times as high as"
-    return f"lower by a factor of {rounded(speedup)} than"
-
-
-def _distance(study: Study, row: Row, found: Comparison) -> str:
-    if found.speedup is None:
-        return f"has {quantity(study.samples[row['cell']].median, study.measure.name)}"
-    if found.speedup < 1.0005:  # what would be printed as 0.0 %
-        return "has the same"
-    if study.measure.better == "higher":
-        return f"is {percent(1 - 1 / found.speedup)} lower"
-    takes, more, much = ("takes", "longer", "long") if is_time(study.measure) else ("is", "higher", "high")
-    if found.speedup < 2:
-        return f"{takes} {percent(found.speedup - 1)} {more}"
-    return f"{takes} {rounded(found.speedup)} times as {much}"
 
 
 def _sureness(found: Comparison, one: int, other: int) -> str:

@@ -1,5 +1,7 @@
 """Curves over a number that was varied: speedup over workers with its ideal line and knees, else the measure's medians.
 
+Speedup is that of equal work. Where the cells did more or less than their baselines, the medians are shown.
+
 Who uses it: `chart`. Pure.
 """
 
@@ -14,6 +16,7 @@ from service.experiments.outcomes import forbidden
 from service.experiments.plan import WORKERS, identity
 from service.experiments.rows import Row
 from service.experiments.words import joined, line, named
+from service.experiments.work import alike
 from service.pictures.axes import Axis, doubling, linear, magnitude
 from service.pictures.svg import Drawn, Element, element, text
 
@@ -59,7 +62,8 @@ def field(analysis: Analysis) -> str | None:
 
 def draw(analysis: Analysis, over: str, width: float, top: float) -> Drawn:
     """Return the curves over a field, below `top`."""
-    is_speedup = over in WORKERS and any(row["speedup"] is not None for row in analysis["rows"])
+    compared = [row for row in analysis["rows"] if row["speedup"] is not None] if over in WORKERS else []
+    is_speedup = bool(compared) and all(alike(row["relative_work"]) for row in compared)
     all_curves = _curves(analysis, over, is_speedup)
     shown = all_curves[: len(_HUES)]
     points = [point for curve in shown for point in curve.points]
@@ -80,6 +84,8 @@ def draw(analysis: Analysis, over: str, width: float, top: float) -> Drawn:
         *_knees(analysis, over, shown, across, up),
     ]
     notes = _notes(analysis, len(all_curves) - len(shown), base)
+    if compared and not is_speedup:
+        notes.insert(0, "the cells did different amounts of work: no speedup, and no ideal line")
     return Drawn([*content, *_legend(shown, notes, bottom + 54)], bottom + 62 + 18 * (len(shown) + len(notes)))
 
 

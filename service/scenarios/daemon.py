@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from service.child.lab import Lab
 
 LANE = "wait"
-GROWS = {"wall_s": ("interval_s", "main_s", "max_ticks"), "cpu_s": ("interval_s", "main_s", "max_ticks")}
+GROWS = {"wall_s": ("interval_s", "max_ticks", "main_s"), "cpu_s": ("interval_s", "max_ticks", "main_s")}
 
 
 @dataclass(frozen=True)

@@ -195,6 +195,26 @@ class TestSubmit:
         assert [1.0, 2.0] == [row["median"] for row in experiment["rows"]]
         assert experiment["verdict"]["best"] == 0
 
+    def test_unequal_work_is_told(self, make_client: MakeClient) -> None:
+        """Threads that each add as often as one alone are not compared as if they shared one's work."""
+        client = make_client(ScriptedExecutor(lambda order: success(wall_s=order.params["threads"] / 10)))
+        experiment = run(client, COUNTER)
+        assert (False, [1.0, 2.0]) == (
+            experiment["verdict"]["same_work"],
+            [row["relative_work"] for row in experiment["rows"]],
+        )
+        remedy = next(each["remedy"] for each in experiment["warnings"] if "work grows with threads" in each["text"])
+        assert 'vary "threads,iterations" together' in remedy
+        assert "compare per_addition_s" in remedy
+
+    def test_work_that_is_shared_is_compared(self, make_client: MakeClient) -> None:
+        """Of fields that vary together so that the work stays the same, the verdict says which is fastest."""
+        client = make_client(ScriptedExecutor(lambda order: success(wall_s=order.params["iterations"] / 1000)))
+        vary = {"threads,iterations": [[1, 200], [2, 100]]}
+        experiment = run(client, {"scenario": "counter", "vary": vary, "repeats": 7})
+        assert (True, 1.0) == (experiment["verdict"]["same_work"], experiment["rows"][1]["efficiency"])
+        assert experiment["verdict"]["text"].startswith("Fastest is threads 2, iterations 100")
+
     def test_seed_fixes_the_order(self, client: Client, executor: ScriptedExecutor) -> None:
         """The same seed gives the same order of runs, and it is told."""
         body = {"scenario": "counter", "vary": {"threads": [1, 2, 3, 4, 5]}, "repeats": 3, "seed": 42}

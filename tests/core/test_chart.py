@@ -13,7 +13,7 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from service.errors import BadExperiment
-from service.experiments import Analysis
+from service.experiments import Analysis, Measure
 from service.experiments.experiment import Experiment
 from service.pictures import axes, chart, curves
 from tests.core.experiment_runs import RATE, WALL, experiment, of_value
@@ -58,6 +58,14 @@ def test_speedup_over_threads() -> None:
     heights = [float(point.split(",")[1]) for point in (curve.get("points") or "").split()]
     assert heights[0] > heights[1] == pytest.approx(heights[2], abs=2) == pytest.approx(heights[3], abs=2)
     assert 3 == len([each for each in picture.iter(f"{SVG}path") if each.get("class") == "bar"])  # not the baseline's
+
+
+def test_unequal_work_has_no_ideal() -> None:
+    """Where each thread does as much as one alone, times are shown, and nothing is missing that could be gained."""
+    measure = Measure("wall_s", "lower", grows_with=("threads",))
+    said = words(drawn(experiment({"threads": [1, 2, 4]}, lambda _, repeat: of_value(1.0)(repeat), measure=measure)))
+    assert {"median wall_s in s", "the cells did different amounts of work: no speedup, and no ideal line"} <= set(said)
+    assert not [each for each in said if each in {"speedup", "ideal"} or each.startswith(("knee", "more than"))]
 
 
 def test_knees_in_one_place_can_be_read() -> None:

@@ -90,6 +90,7 @@ class TestRows:
             "speedup": 2.0,
             "p": pytest.approx(2 / 3432),
             "significant": True,
+            "relative_work": 1.0,
             "efficiency": 1.0,
             "outcomes": {"exact": {"count": 7, "grade": "acceptable"}},
             "statuses": {},
@@ -497,6 +498,7 @@ class TestTable:
             "speedup_low",
             "speedup_high",
             "significant",
+            "relative_work",
             "efficiency",
             "outcomes",
         ]
@@ -504,7 +506,7 @@ class TestTable:
         row = found["rows"][1]
         assert row["interval"] is not None is not row["speedup_interval"]
         figures = [2, 7, row["median"], row["mad"], row["min"], row["max"], *row["interval"]]
-        figures += [row["speedup"], *row["speedup_interval"], True, row["efficiency"], "lost:5 not_seen:2"]
+        figures += [row["speedup"], *row["speedup_interval"], True, 1.0, row["efficiency"], "lost:5 not_seen:2"]
         assert figures == list(rows[1].values())
         assert (None, "not_seen:7") == (rows[0]["significant"], rows[0]["outcomes"])
 

@@ -69,6 +69,13 @@ def test_an_experiment_that_was_added_can_be_read(store: Store) -> None:
     assert [] == store.runs(experiment.id)
 
 
+def test_a_measure_is_remembered_with_its_work(store: Store) -> None:
+    """With what the work of a measure grows is as it was when the experiment was accepted."""
+    measure = Measure("wall_s", "lower", grows_with=("threads", "steps"), instead=("per_step_s",))
+    (experiment,) = _remember(store, make_experiment(measure=measure))
+    assert measure == store.experiment(experiment.id).measure
+
+
 def test_an_experiment_that_nobody_added_is_not_found(store: Store) -> None:
     """To read an unknown experiment is an error that names it; it has no runs."""
     with pytest.raises(ExperimentNotFound, match="There is no experiment 'exp_unknown'") as refused:

@@ -15,7 +15,7 @@ from service.api.schemas.experiments import (
 )
 from service.api.schemas.jobs import JobList, JobListItem, JobView, job_list_item, job_view
 from service.api.schemas.problems import Problem
-from service.api.schemas.scenarios import ScenarioList, ScenarioView
+from service.api.schemas.scenarios import ScenarioList, ScenarioView, measure_view
 from service.api.schemas.system import Capacity, Health, InterpreterList
 
 __all__ = [
@@ -37,4 +37,5 @@ __all__ = [
     "experiment_view",
     "job_list_item",
     "job_view",
+    "measure_view",
 ]

@@ -1,12 +1,11 @@
 """Experiments, their rows and their verdicts."""
 
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from service.api.schemas.base import Answer
 from service.api.schemas.results import FailureView, MachineView
-from service.api.schemas.scenarios import MeasureView
+from service.api.schemas.scenarios import MeasureView, measure_view
 from service.experiments import Analysis
 from service.experiments.experiment import Experiment, ExperimentState
 from service.jobs import Grade
@@ -66,8 +65,11 @@ class RowView(Answer):
     """Two-sided Mann-Whitney test against the baseline."""
     significant: bool | None
     """Whether the interval excludes 1 and p is under 0.05; null if so few runs could never tell."""
+    relative_work: float | None
+    """How many times the work of its baseline it did, as far as the measure's `grows_with` tells. Where that is not 1,
+    `speedup` compares unequal work."""
     efficiency: float | None
-    """Speedup for each worker that the baseline has one of."""
+    """Speedup for each worker that the baseline has one of; null where the work is not the baseline's."""
     outcomes: dict[str, OutcomeCountView]
     statuses: dict[str, int]
     """Final states of the jobs that did not succeed."""
@@ -106,6 +108,8 @@ class VerdictView(Answer):
     text: str
     best: int | None
     """The cell with the best median of those without a forbidden outcome."""
+    same_work: bool
+    """Whether those cells did the same amount of work. If not, the best median is no speed: see the warnings."""
     reason: str
     significant: bool | None
     """Whether the best differs from its baseline, or from the second best where it is its own."""
@@ -205,7 +209,7 @@ def experiment_head(experiment: Experiment) -> dict[str, Any]:
             "label": experiment.label,
             **{name: value for name, value in experiment.fixed.items() if name not in ("scenario", "label")},
         },
-        "measure": asdict(experiment.measure),
+        "measure": measure_view(experiment.measure),
         "created_at": experiment.created_at,
         "started_at": experiment.started_at,
         "finished_at": experiment.finished_at,

@@ -3,10 +3,10 @@
 from typing import Any
 
 from service.api.schemas.base import Answer
-from service.experiments import Better
+from service.experiments import Better, Measure
 from service.jobs import Grade
 
-__all__ = ["MeasureView", "ScenarioList", "ScenarioView"]
+__all__ = ["MeasureView", "ScenarioList", "ScenarioView", "measure_view"]
 
 
 class ExampleView(Answer):
@@ -74,3 +74,8 @@ class ScenarioView(ScenarioItem):
     """For the default parameters."""
     measures: list[MeasureView]
     """What an experiment can compare; the first is compared when it does not say."""
+
+
+def measure_view(measure: Measure) -> dict[str, Any]:
+    """Return a measure in the shape of `MeasureView`, ready for JSON."""
+    return {"name": measure.name, "better": measure.better, "grows_with": measure.grows_with}
