@@ -12,7 +12,7 @@ from service.experiments.plan import identity, varying
 from service.experiments.rows import Row, Study
 from service.experiments.words import counted, joined, named
 
-__all__ = ["forbidden", "forbidden_sentence", "outcome_sentence"]
+__all__ = ["acceptable", "blemish", "forbidden", "forbidden_sentence", "outcome_sentence"]
 
 _NAMED = 3  # cells that are named one by one
 _LISTED = 4  # values of a field that are told one by one
@@ -21,6 +21,26 @@ _LISTED = 4  # values of a field that are told one by one
 def forbidden(row: Row) -> list[str]:
     """Return the forbidden outcomes that a cell's runs ended with."""
     return [name for name, seen in row["outcomes"].items() if seen["grade"] == "forbidden"]
+
+
+def acceptable(row: Row) -> bool:
+    """Whether a cell has runs, and each ended with an outcome that is acceptable."""
+    return 0 < row["runs"] == _acceptable_runs(row)
+
+
+def blemish(row: Row) -> str:
+    """Return how many of a cell's runs were not acceptable, and what they ended with; nothing if all were."""
+    bad = row["runs"] - _acceptable_runs(row)
+    if not bad:
+        return ""
+    names = [name for name, seen in row["outcomes"].items() if seen["grade"] != "acceptable"]
+    if row["runs"] > sum(seen["count"] for seen in row["outcomes"].values()):
+        names.append("no outcome")
+    return f"{bad} of its {_runs(row['runs'])} {'was' if bad == 1 else 'were'} not acceptable ({joined(names)})"
+
+
+def _acceptable_runs(row: Row) -> int:
+    return sum(seen["count"] for seen in row["outcomes"].values() if seen["grade"] == "acceptable")
 
 
 def forbidden_sentence(study: Study, rows: Sequence[Row]) -> str:

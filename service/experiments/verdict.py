@@ -13,7 +13,7 @@ from typing import TypedDict
 
 from service.experiments.knees import Knee, find_knees
 from service.experiments.medians import ENOUGH, Comparison
-from service.experiments.outcomes import forbidden, forbidden_sentence, outcome_sentence
+from service.experiments.outcomes import acceptable, blemish, forbidden, forbidden_sentence, outcome_sentence
 from service.experiments.plan import Cell, NotCovered, Progress, identity
 from service.experiments.rows import Row, Study
 from service.experiments.words import counted, is_time, joined, line, named, percent, quantity, rounded
@@ -38,13 +38,15 @@ class Verdict(TypedDict):
 
     `best` is the cell with the best median of those without a forbidden outcome, if there are two to compare. Without
     `same_work` that need not be the fastest: those cells did different amounts of work, which nothing here takes into
-    account.
+    account. It may have got there by what is not acceptable: `best_acceptable` is the one with the best median of those
+    whose runs were all acceptable, null if there is none.
     `significant` says whether it differs from its baseline, or from the second best where it is its own baseline or has
     none; `reason` says why so. `knee` is that of the best cell's group, `knees` those of all groups.
     """
 
     text: str
     best: int | None
+    best_acceptable: int | None
     same_work: bool
     reason: str
     significant: bool | None
@@ -62,7 +64,7 @@ def judge(
     uneven = study.uneven(row["cell"] for row in ranked)
     pair = None
     if len(ranked) > 1:
-        pair = _Pair(study, ranked[0], ranked[1], not any(map(forbidden, rows)), uneven)
+        pair = _Pair(study, ranked, not any(map(forbidden, rows)), uneven)
     significant, reason = (None, "Fewer than two cells have values to compare.") if pair is None else pair.decision()
     knee = None if pair is None else next((knee for knee in knees if _is_of(knee, pair.best)), None)
     sentences = [
@@ -76,6 +78,7 @@ def judge(
     return Verdict(
         text=text if finished else f"So far ({progress['done']} of {counted(progress['of'], 'run')}): {text}",
         best=None if pair is None else pair.best["cell"],
+        best_acceptable=None if pair is None or pair.acceptable is None else pair.acceptable["cell"],
         same_work=uneven is None,
         reason=reason,
         significant=significant,
@@ -86,15 +89,15 @@ def judge(
 
 
 class _Pair:
-    """The best cell and the second best."""
+    """The best cell and the second best, of rows in the order of their medians."""
 
-    def __init__(self, study: Study, best: Row, second: Row, of_all: bool, uneven: Uneven | None) -> None:
+    def __init__(self, study: Study, ranked: Sequence[Row], of_all: bool, uneven: Uneven | None) -> None:
         self.study = study
         self.of_all = of_all  # no cell was left out for a forbidden outcome
         self.uneven = uneven
         self.is_speed = is_time(study.measure) and uneven is None  # less time for less work is no speed
-        self.best = best
-        self.second = second
+        self.best, self.second = best, second = ranked[:2]
+        self.acceptable = next(filter(acceptable, ranked), None)
         base = best["baseline"]
         self.base = base if base != best["cell"] and base is not None and study.samples[base].size else None
         self.own_baseline = base == best["cell"]
@@ -130,8 +133,9 @@ class _Pair:
         itself = ", the baseline itself" if self.own_baseline else ""
         median = _median(self.study, self.best)
         name = self.study.name(self.best["cell"])
+        though = f", though {blemish(self.best)}" if self.acceptable is not self.best else ""
         behind = "" if self.second["cell"] == self.base else f"; {self._behind(significant)}"
-        return f"{self._opening(significant)}{name}{itself}: {median}{against}{behind}."
+        return f"{self._opening(significant)}{name}{itself}{though}: {median}{against}{behind}{self._instead()}."
 
     def _opening(self, significant: bool | None) -> str:
         others = "" if self.of_all else " of the others"
@@ -146,6 +150,16 @@ class _Pair:
             return "Too few runs to say which is best; the best median is that of "
         other = "between the best two" if self.base is None else "from the baseline"
         return f"No significant difference {other}; the best median is that of "
+
+    def _instead(self) -> str:
+        """Which cell is the best of those whose runs were all acceptable, if it is another one."""
+        if self.acceptable is self.best:
+            return ""
+        if self.acceptable is None:
+            return "; there is no cell whose runs were all acceptable"
+        name, median = self.study.name(self.acceptable["cell"]), self.study.samples[self.acceptable["cell"]].median
+        value = quantity(median, self.study.measure.name)
+        return f"; of the cells whose runs were all acceptable {name} has the best median, {value}"
 
     def _against(self, base: int) -> str:
         """How the best compares with the baseline."""

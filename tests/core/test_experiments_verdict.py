@@ -71,13 +71,15 @@ class TestTexts:
         assert expected == told({"threads": [1, 2, 4]}, [0.4, 0.41, 0.43])["text"]
 
     def test_the_lock_costs(self) -> None:
-        """What came out is told before which is faster."""
+        """What came out is told before which is faster, and that the faster one is broken with how fast it is."""
         expected = (
-            "Outcomes: lost in 7 of 7 runs with lock false and none of 7 runs with lock true. Fastest is lock false:"
-            " 40.0 ms (median of wall_s), 7.50 times as fast as the baseline (lock true; 95 % interval 7.42 to 7.58"
-            " times; 7 runs each)."
+            "Outcomes: lost in 7 of 7 runs with lock false and none of 7 runs with lock true. Fastest is lock false,"
+            " though 7 of its 7 runs were not acceptable (lost): 40.0 ms (median of wall_s), 7.50 times as fast as the"
+            " baseline (lock true; 95 % interval 7.42 to 7.58 times; 7 runs each); of the cells whose runs were all"
+            " acceptable lock true has the best median, 300 ms."
         )
-        assert expected == told({"lock": [True, False]}, [0.3, 0.04], _lost_without_lock)["text"]
+        found = told({"lock": [True, False]}, [0.3, 0.04], _lost_without_lock)
+        assert (expected, 1, 0) == (found["text"], found["best"], found["best_acceptable"])
 
     def test_the_lock_costs_nothing(self) -> None:
         """Cells of the same measure differ in their outcomes."""
@@ -249,6 +251,60 @@ class TestOutcomes:
         expected = "Outcomes: cut_off in 7 of 7 runs with daemon true and none of 7 runs with daemon false. "
         assert told({"daemon": [True, False]}, [1, 1], outcome)["text"].startswith(expected)
         assert told({"daemon": [True, False]}, [1, 2], outcome)["text"].startswith("Fastest is daemon true")
+
+
+class TestAcceptable:
+    def test_one_bad_run_is_told(self) -> None:
+        """A cell that lost once is not acceptable; the next that never did is named."""
+
+        def outcome(cell: dict[str, Any], repeat: int) -> tuple[str, str]:
+            return ("lost", "interesting") if cell["threads"] < 4 and repeat == 3 else ("not_seen", "acceptable")
+
+        found = told({"threads": [1, 2, 4, 8]}, [1, 2, 3, 4], outcome)
+        assert (
+            "threads 1, the baseline itself, though 1 of its 7 runs was not acceptable (lost): 1.00 s" in found["text"]
+        )
+        assert "of the cells whose runs were all acceptable threads 4 has the best median, 3.00 s." in found["text"]
+        assert (0, 2) == (found["best"], found["best_acceptable"])
+
+    def test_a_run_without_an_outcome_is_not_acceptable(self) -> None:
+        """Runs that failed or had to be killed showed nothing that could be accepted."""
+
+        def each(cell: dict[str, Any], repeat: int) -> dict[str, Any]:
+            if cell["threads"] == 1 and repeat < 2:
+                ends = {"status": "failed", "outcome": None}, {"status": "timed_out", "outcome": "stuck"}
+                return {"value": None, "grade": None, **ends[repeat]}
+            return of_value(cell["threads"])(repeat)
+
+        found = experiment({"threads": [1, 2]}, each)["verdict"]
+        assert "though 2 of its 7 runs were not acceptable (stuck and no outcome): " in found["text"]
+        assert (0, 1) == (found["best"], found["best_acceptable"])
+
+    def test_no_cell_is(self) -> None:
+        """Where each cell lost something, none is named instead."""
+        found = told({"threads": [2, 4]}, [1, 2], lambda _cell, _repeat: ("lost", "interesting"))
+        assert found["text"].endswith("; there is no cell whose runs were all acceptable.")
+        assert (0, None) == (found["best"], found["best_acceptable"])
+
+    def test_the_best_is(self) -> None:
+        """Where nothing is to be said against the best cell, nothing is said."""
+        found = told({"lock": [True, False]}, [0.04, 0.3], _lost_without_lock)
+        assert "acceptable" not in found["text"]
+        assert (0, 0) == (found["best"], found["best_acceptable"])
+
+    def test_a_forbidden_outcome_is_neither(self) -> None:
+        """A cell that saw what is forbidden is not the best of any."""
+
+        def outcome(cell: dict[str, Any], _repeat: int) -> tuple[str, str]:
+            return {1: ("lost", "forbidden"), 2: ("lost", "interesting")}.get(cell["threads"], ("exact", "acceptable"))
+
+        found = told({"threads": [1, 2, 4]}, [1, 2, 3], outcome)
+        assert (1, 2) == (found["best"], found["best_acceptable"])
+
+    def test_one_cell(self) -> None:
+        """Without a second cell nothing is best."""
+        found = told({"lock": [True]}, [1])
+        assert (None, None) == (found["best"], found["best_acceptable"])
 
 
 class TestKnees:

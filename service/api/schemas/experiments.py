@@ -108,6 +108,9 @@ class VerdictView(Answer):
     text: str
     best: int | None
     """The cell with the best median of those without a forbidden outcome."""
+    best_acceptable: int | None
+    """The cell with the best median of those whose runs all ended with an outcome graded `acceptable`; null if there is
+    none. Where it is not `best`, that one may be fast because it is broken."""
     same_work: bool
     """Whether those cells did the same amount of work. If not, the best median is no speed: see the warnings."""
     reason: str
