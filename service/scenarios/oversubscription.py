@@ -147,7 +147,7 @@ class Params:
 
 
 def outcomes(params: Params) -> Dict[str, Tuple[str, str]]:
-    many = f"{params.threads} threads" if params.threads > 1 else "One thread"
+    many = f"{params.threads} threads"
     unavailable = {
         "unavailable": (
             "acceptable",
@@ -155,27 +155,47 @@ def outcomes(params: Params) -> Dict[str, Tuple[str, str]]:
             "them on a free-threaded build, which takes 40 MiB for each. Take fewer.",
         )
     }
-    if not params.reference:
-        alone = "Nothing to compare with was measured. Set reference to true to see what the threads cost."
-        return {"not_compared": ("acceptable", alone), **unavailable}
+    if not is_compared(params):
+        return {"not_compared": ("acceptable", why_not_compared(params)), **unavailable}
     return {
         "costly": (
             "interesting",
             f"{many} took over {MARGIN:.0%} longer than one for the same work: to start them, to switch between them, "
             "and to wake those that only wait. Take about as many threads as there are cores.",
         ),
+        "past_knee": (
+            "interesting",
+            f"{many} took no longer than one, but over {MARGIN:.0%} longer than best_threads, which are fewer: beyond "
+            "the knee a thread costs more than it brings. Take as many as best_threads.",
+        ),
         "little_cost": (
             "acceptable",
-            f"{many} took as long as one, give or take {MARGIN:.0%}: no gain, and in this run no cost to speak of. "
-            "Try more threads, less work, or a shorter switch_interval_s.",
+            f"{many} took as long as one, give or take {MARGIN:.0%}, and as any smaller number measured: no gain, and "
+            "in this run no cost to speak of. Try more threads, less work, or a shorter switch_interval_s.",
         ),
         "faster": (
             "acceptable",
-            f"{many} took less time than one, because the work runs on several cores at once. As many threads as "
-            "cores may be faster still: see the curve.",
+            f"{many} took less time than one, because the work runs on several cores at once. Another number may be "
+            f"faster still: {'see best_threads' if params.curve else 'give a curve'}.",
         ),
         **unavailable,
     }
+
+
+def has_single(params: Params) -> bool:
+    """Whether one thread does the same work in the same run."""
+    return params.reference or 1 in params.curve
+
+
+def is_compared(params: Params) -> bool:
+    """Whether there is one thread to compare these with."""
+    return params.threads > 1 and has_single(params)
+
+
+def why_not_compared(params: Params) -> str:
+    if params.threads == 1:
+        return "One thread is what more are compared with. Take more threads, or see the curve where there is one."
+    return "One thread was not measured, so what more of them cost is not known. Set reference to true to see it."
 
 
 class Measured(NamedTuple):
@@ -197,10 +217,10 @@ def run(params: Params, lab: Lab) -> Dict[str, Any]:
         curve = measure_all(params, lab)
     except RuntimeError as exc:  # "can't start new thread"
         return {"outcome": "unavailable", "reason": str(exc), **dict.fromkeys(MEASURES)}
-    many, one = curve[params.threads], curve[1] if params.reference else None
+    many, one = curve[params.threads], curve[1] if has_single(params) else None
     print(f"{params.threads} threads: {many.wall_s:.3f} s", f"one: {one.wall_s:.3f} s" if one else "")
     return {
-        "outcome": judge(many.wall_s, one.wall_s) if one else "not_compared",
+        "outcome": judge(many, one, best(curve.values())) if one and is_compared(params) else "not_compared",
         "pieces": params.total,
         "wall_s": many.wall_s,
         "start_s": many.start_s,
@@ -209,8 +229,8 @@ def run(params: Params, lab: Lab) -> Dict[str, Any]:
         "start_per_thread_s": many.start_s / params.threads,
         **count_switches(many),
         **compare(many, one),
-        "best_threads": best(curve.values()).threads,
-        "knee": knee(curve.values()),
+        "best_threads": best(curve.values()).threads if len(curve) > 1 else None,
+        "knee": knee(curve.values()) if len(curve) > 1 else None,
         "curve": [entry(curve[threads]) for threads in sorted(curve)],
     }
 
@@ -227,10 +247,12 @@ def expect_room(threads: int) -> None:
         raise RuntimeError(f"the memory limit has room for {room} threads of a free-threaded build, not {threads}")
 
 
-def judge(wall_s: float, single_s: float) -> str:
-    if wall_s > single_s * (1 + MARGIN):
+def judge(many: Measured, one: Measured, best_one: Measured) -> str:
+    if many.wall_s > one.wall_s * (1 + MARGIN):
         return "costly"
-    return "faster" if wall_s < single_s * (1 - MARGIN) else "little_cost"
+    if many.threads > best_one.threads and many.wall_s > best_one.wall_s * (1 + MARGIN):
+        return "past_knee"
+    return "faster" if many.wall_s < one.wall_s * (1 - MARGIN) else "little_cost"
 
 
 def best(curve: Collection[Measured]) -> Measured:

@@ -102,13 +102,29 @@ def test_what_costs_nothing_more_has_no_price() -> None:
         assert (cost["cost_per_switch_s"], cost["cost_per_thread_s"]) == (None, None)
 
 
-def test_one_thread_is_compared_with_itself(run_scenario: Run) -> None:
-    """One thread costs what one thread costs."""
+def test_one_thread_is_nothing_to_compare(run_scenario: Run) -> None:
+    """One thread costs what one thread costs, and is neither the best nor a knee of anything."""
     seen = result(run_scenario("oversubscription", threads=1, total=4))
     counted = seen["values"]
-    assert (seen["outcome"], counted["overhead_share"]) == ("little_cost", 0.0)
+    assert (seen["outcome"], counted["overhead_share"]) == ("not_compared", 0.0)
     assert counted["wall_s"] == counted["single_s"]
     assert [point["threads"] for point in counted["curve"]] == [1]
+    assert (counted["best_threads"], counted["knee"]) == (None, None)
+    assert "Take more threads" in seen["meaning"]
+
+
+def test_one_thread_of_a_curve_is_a_reference(run_scenario: Run) -> None:
+    """What the curve measures is compared, without a reference, too."""
+    seen = result(run_scenario("oversubscription", threads=2, total=4, reference=False, curve=(1,)))
+    assert seen["outcome"] != "not_compared"
+    assert seen["values"]["single_s"] is not None
+
+
+def test_without_one_thread_the_curve_has_its_best_all_the_same(run_scenario: Run) -> None:
+    """Two numbers of threads are compared with each other, if not with one."""
+    seen = result(run_scenario("oversubscription", threads=2, total=4, reference=False, curve=(3,)))
+    assert ("not_compared", None) == (seen["outcome"], seen["values"]["single_s"])
+    assert seen["values"]["best_threads"] in {2, 3}
 
 
 def test_threads_that_need_no_core_each_are_faster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +142,7 @@ def test_without_a_reference_nothing_is_compared(run_scenario: Run) -> None:
     assert (seen["outcome"], seen["grade"]) == ("not_compared", "acceptable")
     assert seen["values"]["wall_s"] > 0
     assert [point["threads"] for point in seen["values"]["curve"]] == [3]
-    for name in ("single_s", "overhead_share", "cost_per_switch_s", "cost_per_thread_s"):
+    for name in ("single_s", "overhead_share", "cost_per_switch_s", "cost_per_thread_s", "best_threads", "knee"):
         assert seen["values"][name] is None
 
 
@@ -222,17 +238,24 @@ def test_a_curve_has_limits(curve: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wall_s", "outcome", "grade"),
+    ("wall_s", "best_one", "outcome", "grade"),
     [
-        (1.2, "costly", "interesting"),
-        (1.05, "little_cost", "acceptable"),
-        (0.95, "little_cost", "acceptable"),
-        (0.5, "faster", "acceptable"),
+        (1.2, None, "costly", "interesting"),
+        (1.05, None, "little_cost", "acceptable"),
+        (0.95, None, "little_cost", "acceptable"),
+        (0.5, None, "faster", "acceptable"),
+        (1.2, measured(8, 0.5), "costly", "interesting"),
+        (1.05, measured(8, 0.9), "past_knee", "interesting"),
+        (0.6, measured(8, 0.5), "past_knee", "interesting"),
+        (0.6, measured(256, 0.5), "faster", "acceptable"),
+        (0.53, measured(8, 0.5), "faster", "acceptable"),
+        (1.05, measured(8, 1.0), "little_cost", "acceptable"),
     ],
 )
-def test_outcomes(wall_s: float, outcome: str, grade: str) -> None:
-    """A tenth more or less than one thread's time is neither cost nor gain."""
-    assert outcome == oversubscription.judge(wall_s, 1.0)
+def test_outcomes(wall_s: float, best_one: Measured | None, outcome: str, grade: str) -> None:
+    """A tenth more or less is neither cost nor gain, beside one thread as beside the best of fewer."""
+    many, one = measured(128, wall_s), measured(1, 1.0)
+    assert outcome == oversubscription.judge(many, one, best_one or min(many, one, key=lambda each: each.wall_s))
     assert grade == oversubscription.outcomes(Params())[outcome][0]
 
 
