@@ -108,7 +108,8 @@ def run(params: Params, lab: Lab) -> Dict[str, Any]:
     for thread in threads:
         thread.join()
     wall_s = time.perf_counter() - begun
-    print("All threads completed")
+    print("Both threads completed" if params.threads == 2 else "All threads completed")
+    print(f"Time needed for execution: {wall_s}")
 
     sequential_s = one_after_the_other(work, params) if params.compare else None
     switches = count_switches(order)

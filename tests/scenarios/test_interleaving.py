@@ -31,13 +31,21 @@ def test_pausing_threads_interleave_on_every_interpreter(run_scenario: Run, ever
 
 
 def test_prints_what_the_tutorial_prints(run_scenario: Run) -> None:
-    """Each thread prints the tutorial's lines in the tutorial's order."""
+    """Each thread prints the tutorial's lines in the tutorial's order, and the main thread the tutorial's last two."""
     report = run_scenario("interleaving", delay_s=0.01)
     assert report.result is not None
     lines = [line["line"] for line in report.result["output"]]
     assert [f"Number: {number}" for number in range(1, 6)] == [line for line in lines if line.startswith("Number")]
     assert [f"Letter: {letter}" for letter in "ABCDE"] == [line for line in lines if line.startswith("Letter")]
-    assert lines[-1] == "All threads completed"
+    assert ["Both threads completed", f"Time needed for execution: {values(report)['wall_s']}"] == lines[-2:]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_both_is_said_of_two(run_scenario: Run, threads: int) -> None:
+    """Of another number of threads it is not said that both completed."""
+    report = run_scenario("interleaving", threads=threads, delay_s=0.0)
+    assert report.result is not None
+    assert "All threads completed" == report.result["output"][-2]["line"]
 
 
 def test_not_compared_means_not_measured(run_scenario: Run) -> None:
