@@ -144,6 +144,52 @@ def test_by_keyboard_alone(visit: Visit) -> None:
     check_clean(visit)
 
 
+def test_the_focus_stays_where_people_are(visit: Visit, live_server: Server) -> None:
+    """Run keeps it, however long the service takes to answer; Cancel hands it on to what becomes of the run."""
+    visit.page.goto("/?scenario=daemon&main_s=30")
+    visit.page.get_by_role("button", name="Run", exact=True).focus()
+    visit.page.keyboard.press("Enter")
+    visit.page.get_by_role("button", name="Cancel").wait_for()
+    expect(visit.page.get_by_role("button", name="Run again")).to_be_focused()
+    visit.page.get_by_role("button", name="Cancel").focus()
+    visit.page.keyboard.press("Enter")
+    visit.page.locator(".run[data-status=cancelled]").wait_for()
+    expect(visit.page.locator(".outcome h2")).to_be_focused()
+    check_clean(visit)
+
+
+def test_arrow_keys_in_the_list_of_scenarios(visit: Visit) -> None:
+    """Back leads from the scenario that was chosen at last to the one before the list was entered."""
+    visit.page.goto("/?scenario=counter")
+    visit.page.locator("#field-threads").wait_for()
+    select = visit.page.get_by_label("All scenarios")
+    select.focus()
+    for scenario in ("custom", "io_bound", "pool"):
+        select.select_option(scenario)
+        visit.page.wait_for_url(f"**/?scenario={scenario}")
+    visit.page.go_back()
+    visit.page.locator("[data-lesson=counter][aria-pressed=true]").wait_for()
+    assert visit.page.url.endswith("/?scenario=counter")
+    check_clean(visit)
+
+
+def test_forced_colours(visit: Visit, live_server: Server) -> None:
+    """Where the system sets all colours, a switch, the chosen lesson and what colours mean can still be told."""
+    job = live_server.run({"scenario": "counter", "iterations": 10, "trace": "locks"})
+    visit.page.emulate_media(forced_colors="active")
+    visit.page.goto(job["links"]["page"])
+    visit.page.locator(".key.holding").wait_for()
+
+    def style(selector: str, name: str, pseudo: str = "") -> str:
+        script = "(element, [name, pseudo]) => getComputedStyle(element, pseudo)[name]"
+        return str(visit.page.locator(selector).first.evaluate(script, [name, pseudo]))
+
+    assert "auto" == style("input[role=switch]", "appearance")
+    assert "solid" == style("[aria-pressed=true]", "outlineStyle")
+    colours = {style(f".key.{kind}", "backgroundColor", "::before") for kind in ("running", "holding", "waiting")}
+    assert 3 == len(colours)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_grave(visit: Visit, live_server: Server, scheme: Literal["light", "dark"]) -> None:
     """At the start and with a run on it, in both colour schemes."""

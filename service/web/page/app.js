@@ -47,7 +47,7 @@ export function App() {
   const [experiments, noExperiments] = useLoaded(api.listExperiments, [], [count]);
   const [capacity, noCapacity] = useLoaded(api.readCapacity, null, [count]);
   const problem = noScenario ?? noScenarios ?? noInterpreters ?? noJobs ?? noExperiments ?? noCapacity;
-  const choose = (chosen) => go(format(chosen, {}, null, null));
+  const choose = (chosen, write = push) => go(format(chosen, {}, null, null), write);
   const open = (job) => go(addressOf(job));
   return html`
     <${Catalog} scenarios=${scenarios} chosen=${name} onChoose=${choose} />
@@ -78,6 +78,7 @@ function Bench({ scenario, place, interpreters, go, onChange }) {
     if (job.id === place.job && job.scenario !== scenario.name) go(addressOf(job), replace); // the form is another's
   };
   const start = async (submit, given, before) => {
+    if (busy) return;
     setBusy(true);
     setProblem(null);
     try {
@@ -103,7 +104,7 @@ function Bench({ scenario, place, interpreters, go, onChange }) {
       <${Form} fields=${fields} values=${values} errors=${[...garbled, ...(problem?.fields ?? [])]} interpreters=${interpreters} onChange=${edit} />
       ${problem && html`<${Trouble} problem=${problem} />`}
       <div class="actions">
-        <button type="submit" class="primary" disabled=${busy}>${place.job ? "Run again" : "Run"}</button>
+        <button type="submit" class="primary" aria-disabled=${busy}>${place.job ? "Run again" : "Run"}</button>
         <${Curl} text=${command(location.origin, body)} />
       </div>
       <details class="why"><summary>Why it happens</summary><pre tabindex="0">${scenario.text}</pre></details>

@@ -46,12 +46,13 @@ export const Trouble = ({ problem }) =>
 
 function Outcome({ run, label }) {
   const { job, lanes, connected } = run;
+  const heading = useRef(null);
   const status = job?.status ?? "loading";
   const result = job?.result;
   return html`<header class="outcome" data-grade=${result?.grade}>
     <div aria-live="polite">
       <p class="kicker">${label}${job && html` · <code>${job.scenario}</code> ${standing(job)}`}</p>
-      <h2>
+      <h2 ref=${heading} tabindex="-1">
         ${result?.outcome ? named(result.outcome) : named(status)}
         ${result?.grade && html` <span class="grade">${result.grade}</span>`}
       </h2>
@@ -60,17 +61,20 @@ function Outcome({ run, label }) {
       ${!connected && !isFinished(status) && html`<p class="meaning" role="status">The link is lost; reconnecting.</p>`}
     </div>
     ${lanes.progress && !result && html`<progress value=${lanes.progress.done} max=${lanes.progress.of} aria-label="Progress" />`}
-    ${job && !isFinished(status) && html`<${Cancel} id=${job.id} />`}
+    ${job && !isFinished(status) && html`<${Cancel} id=${job.id} onCancel=${() => heading.current.focus()} />`}
   </header>`;
 }
 
-function Cancel({ id }) {
+/** The button goes away with the run: whoever pressed it is led to what becomes of that. */
+function Cancel({ id, onCancel }) {
   const [asked, setAsked] = useState(false);
   const cancel = () => {
+    if (asked) return;
     setAsked(true);
+    onCancel();
     cancelJob(id).catch(() => setAsked(false)); // a job that ended by itself meanwhile shows that it did
   };
-  return html`<button type="button" class="danger" disabled=${asked} onClick=${cancel}>Cancel</button>`;
+  return html`<button type="button" class="danger" aria-disabled=${asked} onClick=${cancel}>Cancel</button>`;
 }
 
 function Picture({ read, scale, job, onAgain }) {

@@ -4,8 +4,9 @@
  * Used by `app.js`.
  */
 
+import { push, replace } from "./url.js";
 import { ago, named, standing } from "./words.js";
-import { html } from "../vendor/htm/standalone.module.js";
+import { html, useRef } from "../vendor/htm/standalone.module.js";
 
 const LESSONS = {
   interleaving: "Two threads take turns",
@@ -25,6 +26,11 @@ export function Catalog({ scenarios, chosen, onChoose }) {
   const byName = new Map(scenarios.map((scenario) => [scenario.name, scenario]));
   const grouped = new Set([...Object.keys(LESSONS), ...Object.values(GROUPS).flat()]);
   const groups = { ...GROUPS, More: scenarios.map(({ name }) => name).filter((name) => !grouped.has(name)) };
+  const entered = useRef(false); // arrow keys choose one after the other; Back is to lead to where they began
+  const pick = ({ target }) => {
+    onChoose(target.value, entered.current ? replace : push);
+    entered.current = true;
+  };
   const option = (name) => html`<option value=${name} selected=${name === chosen}>${byName.get(name).title}</option>`;
   return html`<nav class="catalog" aria-label="Lessons">
     <ol class="lessons">
@@ -36,7 +42,7 @@ export function Catalog({ scenarios, chosen, onChoose }) {
     </ol>
     <label class="all">
       <span>All scenarios</span>
-      <select value=${chosen} onChange=${({ target }) => onChoose(target.value)}>
+      <select value=${chosen} onFocus=${() => (entered.current = false)} onChange=${pick}>
         <optgroup label="Lessons">${Object.keys(LESSONS).filter((name) => byName.has(name)).map(option)}</optgroup>
         ${Object.entries(groups).map(
           ([title, names]) =>
