@@ -214,6 +214,26 @@ def test_any_width(visit: Visit, live_server: Server, width: int) -> None:
     check_clean(visit)
 
 
+@pytest.mark.parametrize(("width", "height"), [(1920, 1080), (1280, 720), (375, 667)])
+def test_whoever_presses_run_sees_lanes(visit: Visit, width: int, height: int) -> None:
+    """Run is in reach wherever the form is, and brings into sight what the threads do, the second time, too."""
+    visit.page.set_viewport_size({"width": width, "height": height})
+    visit.page.emulate_media(reduced_motion="reduce")
+    visit.page.goto("/?scenario=interleaving&delay_s=0.05")
+    button = visit.page.locator("button.primary")
+    for count in (1, 2):
+        button.wait_for()
+        if count == 1:
+            expect(button).to_be_in_viewport(ratio=1)
+        button.click()
+        visit.page.locator(".details").nth(count - 1).wait_for()
+        for thread in range(3):
+            expect(visit.page.locator(".run").last.locator(".bars").nth(thread)).to_be_in_viewport(ratio=0.9)
+        visit.page.locator("#field-steps").scroll_into_view_if_needed()
+        expect(button).to_be_in_viewport(ratio=1)
+    check_clean(visit)
+
+
 def test_what_a_client_names_stays_text(visit: Visit, live_server: Server) -> None:
     """Markup in a label, a thread's name or a printed line is shown, not run."""
     evil = "<img src=x onerror=alert(1)>"

@@ -68,10 +68,12 @@ const addressOf = (job) => format(job.scenario, {}, job.id, null);
 function Bench({ scenario, place, interpreters, go, onChange }) {
   const [problem, setProblem] = useState(null);
   const [busy, setBusy] = useState(false);
+  const [submitted, setSubmitted] = useState(null);
   const [seen, setSeen] = useState({});
   const { fields, values, edit } = useValues(place, scenario, seen[place.job]);
   const changed = changedValues(fields, values);
   const body = { scenario: scenario.name, ...changed };
+  const curl = command(location.origin, body);
   const garbled = unreadable(fields, values);
   const remember = (job) => {
     setSeen((before) => ({ ...before, [job.id]: job }));
@@ -83,6 +85,7 @@ function Bench({ scenario, place, interpreters, go, onChange }) {
     setProblem(null);
     try {
       const job = await submit();
+      setSubmitted(job.id);
       go(format(scenario.name, given, job.id, before));
       onChange();
     } catch (refused) {
@@ -102,14 +105,15 @@ function Bench({ scenario, place, interpreters, go, onChange }) {
       <p class="summary">${scenario.summary}</p>
       <${Examples} scenario=${scenario} onChoose=${(example) => edit({ ...initialValues(fields), ...example })} />
       <${Form} fields=${fields} values=${values} errors=${[...garbled, ...(problem?.fields ?? [])]} interpreters=${interpreters} onChange=${edit} />
-      ${problem && html`<${Trouble} problem=${problem} />`}
-      <div class="actions">
-        <button type="submit" class="primary" aria-disabled=${busy}>${place.job ? "Run again" : "Run"}</button>
-        <${Curl} text=${command(location.origin, body)} />
-      </div>
+      <pre class="curl" tabindex="0" aria-label="curl command">${curl}</pre>
       <details class="why"><summary>Why it happens</summary><pre tabindex="0">${scenario.text}</pre></details>
+      <div class="actions">
+        ${problem && html`<${Trouble} problem=${problem} />`}
+        <button type="submit" class="primary" aria-disabled=${busy}>${place.job ? "Run again" : "Run"}</button>
+        <${CopyCurl} text=${curl} />
+      </div>
     </form>
-    <${Runs} place=${place} seen=${seen} onJob=${remember} onFinish=${onChange} onAgain=${again}
+    <${Runs} place=${place} seen=${seen} submitted=${submitted} onJob=${remember} onFinish=${onChange} onAgain=${again}
       onAlone=${() => go(format(scenario.name, changed, place.job, null))} />
   </div>`;
 }
@@ -121,8 +125,8 @@ const Examples = ({ scenario, onChoose }) =>
     )}
   </div>`;
 
-/** The command for what the form says, shown and copied by one click. */
-function Curl({ text }) {
+/** Copies the command for what the form says. */
+function CopyCurl({ text }) {
   const [state, setState] = useState("");
   const copy = async () => {
     try {
@@ -133,12 +137,11 @@ function Curl({ text }) {
     }
   };
   return html`<button type="button" onClick=${copy}>Copy curl</button>
-    <pre class="curl" tabindex="0" aria-label="curl command">${text}</pre>
     <span class="quiet" role="status">${state}</span>`;
 }
 
 /** The run, and the one before it above, on one scale. */
-function Runs({ place, seen, onJob, onFinish, onAgain, onAlone }) {
+function Runs({ place, seen, submitted, onJob, onFinish, onAgain, onAlone }) {
   const scale = useRef(null);
   scale.current ??= new Scale();
   const ids = [place.with, place.job].filter(Boolean);
@@ -149,7 +152,7 @@ function Runs({ place, seen, onJob, onFinish, onAgain, onAlone }) {
     ${both && html`<${Difference} before=${seen[place.with]} after=${seen[place.job]} onAlone=${onAlone} />`}
     ${ids.map(
       (id) => html`<${Run}
-        key=${id} id=${id} label=${pick(id)} scale=${scale.current} onJob=${onJob} onFinish=${onFinish} onAgain=${onAgain}
+        key=${id} id=${id} label=${pick(id)} scale=${scale.current} isNew=${id === submitted} onJob=${onJob} onFinish=${onFinish} onAgain=${onAgain}
       />`,
     )}
   </div>`;

@@ -12,20 +12,28 @@ import { html, useEffect, useRef, useState } from "../vendor/htm/standalone.modu
 
 const MAX_LINES = 1000; // more would make the page slow; all of them are one link away
 
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+
 /**
- * @param {{id: string, label: string, scale: object, onJob: Function, onFinish: Function, onAgain: Function}} props
- *     `onAgain` is called with the job and what to change
+ * @param {{
+ *   id: string, label: string, scale: object, isNew: boolean, onJob: Function, onFinish: Function, onAgain: Function
+ * }} props  `isNew`: it was submitted here; `onAgain` is called with the job and what to change
  */
-export function Run({ id, label, scale, onJob, onFinish, onAgain }) {
+export function Run({ id, label, scale, isNew, onJob, onFinish, onAgain }) {
   const run = useRun(id, onFinish);
   const { job, lanes, problem } = run;
+  const section = useRef(null);
   useEffect(() => job && onJob(job), [job]);
+  useEffect(() => {
+    const behavior = calm.matches ? "instant" : "smooth";
+    if (isNew) section.current?.scrollIntoView({ block: "nearest", behavior });
+  }, [isNew, lanes.started]); // when it has lanes, it has become taller
   useEffect(() => {
     scale.runs.add(lanes);
     return () => scale.runs.delete(lanes);
   }, [lanes]);
   if (problem && !job) return html`<${Trouble} problem=${problem} />`;
-  return html`<section class="run" aria-label=${label} data-status=${job?.status}>
+  return html`<section class="run" ref=${section} aria-label=${label} data-status=${job?.status}>
     <${Outcome} run=${run} label=${label} />
     ${problem && html`<${Trouble} problem=${problem} />`}
     <div class="picture">
