@@ -54,7 +54,7 @@ export const listScenarios = async () => (await ask("GET", "/v1/scenarios")).sce
 export const readScenario = (name) => ask("GET", `/v1/scenarios/${encodeURIComponent(name)}`);
 export const listInterpreters = async () => (await ask("GET", "/v1/interpreters")).interpreters;
 export const readCapacity = () => ask("GET", "/v1/capacity");
-export const listJobs = async (limit) => (await ask("GET", `/v1/jobs?limit=${limit}`)).jobs;
+export const readExperiment = (id) => ask("GET", `/v1/experiments/${encodeURIComponent(id)}`);
 export const listExperiments = async () => (await ask("GET", "/v1/experiments?limit=5")).experiments;
 export const submitJob = (body) => ask("POST", "/v1/jobs", body);
 export const rerunJob = (id, changes) => ask("POST", `/v1/jobs/${id}/rerun`, changes);
@@ -63,6 +63,23 @@ export const cancelJob = (id) => ask("POST", `/v1/jobs/${id}/cancel`);
 /** The job; with `wait_s`, as soon as it is finished or that time is over. */
 export const readJob = (id, wait_s = 0) =>
   ask("GET", `/v1/jobs/${encodeURIComponent(id)}`, undefined, wait_s ? { Prefer: `wait=${wait_s}` } : {});
+
+const PAGE = 50;
+const MOST_PAGES = 10; // whoever has run more for experiments since finds the others by the API
+const OF_EXPERIMENT = /^exp_[0-9a-z]{26}$/;
+
+/** The latest jobs but the runs of experiments, of which a single one can have hundreds. */
+export async function listRecent(limit) {
+  const found = [];
+  let cursor = "";
+  for (let page = 0; page < MOST_PAGES && found.length < limit; page += 1) {
+    const { jobs, next_cursor: next } = await ask("GET", `/v1/jobs?limit=${PAGE}${cursor && `&cursor=${cursor}`}`);
+    found.push(...jobs.filter(({ label }) => !OF_EXPERIMENT.test(label ?? "")));
+    if (next === null) break;
+    cursor = next;
+  }
+  return found.slice(0, limit);
+}
 
 /** All events of a finished job, by one request: its stream ends by itself. */
 export async function readEvents(id) {

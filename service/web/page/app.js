@@ -13,12 +13,12 @@ import { changedValues, initialValues, unreadable } from "./schema.js";
 import { Catalog, Experiments, Queue, RecentJobs } from "./shelf.js";
 import { format, parse, push, replace } from "./url.js";
 import { useLoaded } from "./use_loaded.js";
+import { useShelf } from "./use_shelf.js";
 import { parameters, useValues } from "./use_values.js";
 import { changes, named } from "./words.js";
 import { html, useEffect, useRef, useState } from "../vendor/htm/standalone.module.js";
 
 const FIRST = "counter"; // the lesson that most people come for
-const RECENT = 8;
 
 /** The place that the address names, read again at back and forward. */
 function usePlace() {
@@ -43,10 +43,8 @@ export function App() {
   const [scenarios, noScenarios] = useLoaded(api.listScenarios, [], []);
   const [interpreters, noInterpreters] = useLoaded(api.listInterpreters, [], []);
   const [scenario, noScenario] = useLoaded(() => api.readScenario(name), null, [name]);
-  const [jobs, noJobs] = useLoaded(() => api.listJobs(RECENT), [], [count]);
-  const [experiments, noExperiments] = useLoaded(api.listExperiments, [], [count]);
-  const [capacity, noCapacity] = useLoaded(api.readCapacity, null, [count]);
-  const problem = noScenario ?? noScenarios ?? noInterpreters ?? noJobs ?? noExperiments ?? noCapacity;
+  const [shelf, noShelf] = useShelf(count);
+  const problem = noScenario ?? noScenarios ?? noInterpreters ?? noShelf;
   const choose = (chosen, write = push) => go(format(chosen, {}, null, null), write);
   const open = (job) => go(addressOf(job));
   return html`
@@ -55,9 +53,9 @@ export function App() {
     ${scenario?.name === name &&
     html`<${Bench} key=${name} scenario=${scenario} place=${place} interpreters=${interpreters} go=${go} onChange=${refresh} />`}
     <div class="shelf">
-      <${RecentJobs} jobs=${jobs} addressOf=${addressOf} onOpen=${open} />
-      <${Experiments} experiments=${experiments} />
-      <${Queue} capacity=${capacity} />
+      <${RecentJobs} jobs=${shelf.jobs} addressOf=${addressOf} onOpen=${open} />
+      <${Experiments} experiments=${shelf.experiments} />
+      <${Queue} capacity=${shelf.capacity} />
     </div>
   `;
 }

@@ -4,9 +4,11 @@
  * Used by `app.js`.
  */
 
+import { readExperiment } from "./api.js";
 import { push, replace } from "./url.js";
-import { ago, named, standing } from "./words.js";
-import { html, useRef } from "../vendor/htm/standalone.module.js";
+import { useLoaded } from "./use_loaded.js";
+import { ago, isFinished, named, standing } from "./words.js";
+import { html, useRef, useState } from "../vendor/htm/standalone.module.js";
 
 const LESSONS = {
   interleaving: "Two threads take turns",
@@ -82,19 +84,28 @@ export const Experiments = ({ experiments }) =>
     ${experiments.length === 0 &&
     html`<p class="quiet">None yet. <code>POST /v1/experiments</code> runs a matrix of jobs; <a href="/docs#/experiments">see how</a>.</p>`}
     <ul class="experiments">
-      ${experiments.map(
-        (experiment) => html`<li key=${experiment.id}>
-          <a href=${`/v1/experiments/${experiment.id}`}>${experiment.label ?? experiment.id}</a>${" "}
-          <span class="quiet">${named(experiment.status)}, ${ago(experiment.created_at)}</span>
-          <${Chart} experiment=${experiment} />
-        </li>`,
-      )}
+      ${experiments.map((experiment) => html`<${Experiment} key=${experiment.id} experiment=${experiment} />`)}
     </ul></section>`;
 
-/** A chart that cannot be drawn yet leaves no broken picture behind. */
-const Chart = ({ experiment }) =>
-  experiment.links?.chart &&
-  html`<img src=${experiment.links.chart} alt="" loading="lazy" onError=${({ target }) => target.remove()} />`;
+/** An experiment that goes on is looked at whenever the list is. */
+function Experiment({ experiment }) {
+  const { id, status } = experiment;
+  const [known] = useLoaded(() => readExperiment(id), null, [id, isFinished(status) ? status : experiment]);
+  const progress = known && !isFinished(status) ? `, ${known.progress.done} of ${known.progress.of} runs` : "";
+  return html`<li>
+    <a href=${`/v1/experiments/${id}`}>${experiment.label ?? id}</a>${" "}
+    <span class="quiet">${named(status)}${progress}, ${ago(experiment.created_at)}</span>
+    ${known && html`<${Chart} experiment=${known} />`}
+  </li>`;
+}
+
+/** A chart has another address whenever it shows more; one that cannot be drawn yet leaves no broken picture behind. */
+function Chart({ experiment }) {
+  const [broken, setBroken] = useState(null);
+  const address = `${experiment.links.chart}?done=${experiment.progress.done}`;
+  if (address === broken) return null;
+  return html`<img src=${address} alt=${experiment.verdict?.text ?? ""} loading="lazy" onError=${() => setBroken(address)} />`;
+}
 
 /** How busy the service is. */
 export function Queue({ capacity }) {
