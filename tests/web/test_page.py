@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from typing import Any, Literal
@@ -211,6 +212,22 @@ def test_any_width(visit: Visit, live_server: Server, width: int) -> None:
     visit.page.goto(f"/?job={job['id']}")
     visit.page.get_by_text(job["result"]["meaning"]).first.wait_for()
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+    check_clean(visit)
+
+
+@pytest.mark.parametrize("width", [375, 1024, 1280, 1440, 1600, 1920])
+def test_lanes_have_the_most_room(visit: Visit, live_server: Server, width: int) -> None:
+    """At any width the lanes have more room than what was printed, and no figure of their axis touches the next."""
+    job = live_server.run({"scenario": "interleaving", "steps": 2, "delay_s": 0.3})
+    visit.page.set_viewport_size({"width": width, "height": 900})
+    visit.page.goto(job["links"]["page"])
+    visit.page.locator(".details").wait_for()
+    sizes = "all => all.map((each) => each.getBoundingClientRect()).map(({ left, right }) => [left, right])"
+    ((left, right),) = visit.page.locator(".axis").evaluate_all(sizes)
+    assert right - left > min(480, 0.75 * width)
+    visit.page.locator(".axis text").nth(1).wait_for()
+    marks = visit.page.locator(".axis text").evaluate_all(sizes)
+    assert min(after[0] - before[1] for before, after in itertools.pairwise(marks)) > 4
     check_clean(visit)
 
 

@@ -11,7 +11,8 @@ const LANE_HEIGHT = 22; // px; room for a bar and its frame
 const CURVE_HEIGHT = 44; // px
 const REST_MS = 1000; // between frames for people who asked for less motion
 const EDGE = 24; // px; half of the longest figure on the axis
-const TICKS = 5; // about as many marks as a phone's width has room for
+const TICKS = 5; // about as many marks as people read
+const TICK_WIDTH = 72; // px; the longest figure, moved in from the edge, and a gap
 
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -103,7 +104,7 @@ export class LanesView {
   }
 
   #drawAxis(end_s, toX, width) {
-    const step_s = niceStep(end_s / TICKS);
+    const step_s = niceStep(end_s / Math.min(TICKS, width / TICK_WIDTH));
     const marks = [];
     for (let at_s = 0; at_s <= end_s; at_s += step_s) marks.push(mark(toX(at_s), 14, tick(at_s, step_s), width));
     this.axis.replaceChildren(...marks);
