@@ -69,3 +69,30 @@ def test_a_job_opens_with_its_own_form(visit: Visit, live_server: Server, addres
     visit.page.get_by_text(job["result"]["meaning"]).first.wait_for()
     assert f"{live_server.url}{job['links']['page']}" == visit.page.url
     check_clean(visit)
+
+
+def test_what_is_typed_is_in_the_address(visit: Visit) -> None:
+    """Reloaded, the form has what was typed, without a run and without a place of its own in the history."""
+    visit.page.goto("/?scenario=counter")
+    visit.page.locator("#field-threads").fill("7")
+    visit.page.locator("#field-shape").select_option("item")
+    visit.page.wait_for_url("**/?scenario=counter&*shape=item*")
+    visit.page.reload()
+    expect(visit.page.locator("#field-threads")).to_have_value("7")
+    expect(visit.page.locator("#field-shape")).to_have_value("item")
+    assert 2 == visit.page.evaluate("history.length")  # about:blank, and this
+    check_clean(visit)
+
+
+def test_back_to_the_defaults(visit: Visit, live_server: Server) -> None:
+    """Who puts the defaults in place of a job's values finds the defaults after a reload, and not the job's values."""
+    job = live_server.run({"scenario": "counter", "threads": 7})
+    visit.page.goto(job["links"]["page"])
+    threads = visit.page.locator("#field-threads")
+    expect(threads).to_have_value("7")
+    threads.fill("4")
+    visit.page.wait_for_url(f"**/?scenario=counter&threads=4&job={job['id']}")
+    visit.page.reload()
+    visit.page.locator(".details").wait_for()
+    expect(threads).to_have_value("4")
+    check_clean(visit)

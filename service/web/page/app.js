@@ -14,7 +14,7 @@ import { Catalog, Experiments, Queue, RecentJobs } from "./shelf.js";
 import { format, parse, push, replace } from "./url.js";
 import { useLoaded } from "./use_loaded.js";
 import { useShelf } from "./use_shelf.js";
-import { parameters, useValues } from "./use_values.js";
+import { parameters, told, useValues } from "./use_values.js";
 import { changes, named } from "./words.js";
 import { html, useEffect, useRef, useState } from "../vendor/htm/standalone.module.js";
 
@@ -112,7 +112,7 @@ function Bench({ scenario, place, interpreters, go, onChange }) {
       </div>
     </form>
     <${Runs} place=${place} seen=${seen} submitted=${submitted} onJob=${remember} onFinish=${onChange} onAgain=${again}
-      onAlone=${() => go(format(scenario.name, changed, place.job, null))} />
+      onAlone=${() => go(format(scenario.name, told(fields, values), place.job, null))} />
   </div>`;
 }
 

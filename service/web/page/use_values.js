@@ -2,12 +2,14 @@
  * The values of a scenario's form as a Preact hook.
  *
  * Used by `app.js`. They are what the address says of them; where it names a job only, what that job was asked for; and
- * what was typed since then, which nothing but another address takes away.
+ * what was typed since then, which nothing but another address takes away and which the address tells soon after.
  */
 
-import { fieldsOf, initialValues } from "./schema.js";
-import { decode } from "./url.js";
+import { changedValues, fieldsOf, initialValues } from "./schema.js";
+import { decode, format, replace } from "./url.js";
 import { useEffect, useRef, useState } from "../vendor/htm/standalone.module.js";
+
+const SETTLED_MS = 300; // browsers refuse an address that changes with each step of a slider
 
 /**
  * @param {import("./url.js").Place} place
@@ -25,8 +27,16 @@ export function useValues(place, scenario, job) {
   useEffect(() => {
     if (job && !touched.current && saysNothing(place)) setValues({ ...initialValues(fields), ...parameters(job.request) });
   }, [place, job?.id]);
+  const [edits, setEdits] = useState(0);
+  useEffect(() => {
+    if (!touched.current) return;
+    const write = () => replace(format(scenario.name, told(fields, values), place.job, place.with));
+    const timer = setTimeout(write, SETTLED_MS);
+    return () => clearTimeout(timer);
+  }, [edits, place]);
   const edit = (changes) => {
     touched.current = true;
+    setEdits((before) => before + 1);
     setValues((before) => ({ ...before, ...changes }));
   };
   return { fields, values, edit };
@@ -39,6 +49,13 @@ function valuesAt(place, fields, scenario) {
   );
   const bare = place.job === null && Object.keys(given).length === 0;
   return { ...initialValues(fields), ...(bare ? parameters(scenario.examples[0]?.body) : given) };
+}
+
+/** What an address says of the values: never nothing, which would be the first example, or the job's values. */
+export function told(fields, values) {
+  const changed = changedValues(fields, values);
+  const [first] = fields;
+  return saysNothing({ given: changed }) && first ? { [first.name]: first.initial } : changed;
 }
 
 const saysNothing = ({ given }) => Object.keys(given).length === 0;
