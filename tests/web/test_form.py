@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.system.server import Server
 from tests.web.visit import Visit, check_clean
@@ -95,4 +95,44 @@ def test_back_to_the_defaults(visit: Visit, live_server: Server) -> None:
     visit.page.reload()
     visit.page.locator(".details").wait_for()
     expect(threads).to_have_value("4")
+    check_clean(visit)
+
+
+def test_a_refusal_lasts_until_it_is_heeded(visit: Visit) -> None:
+    """What is wrong with a field is said until the field changes; the options stay open when they are right again."""
+    visit.page.goto("/?scenario=counter&threads=0&timeout_s=-1")
+    visit.page.get_by_role("button", name="Run", exact=True).click()
+    visit.page.locator("#field-threads-wrong button").click()
+    expect(visit.page.locator("#field-threads-wrong")).to_have_count(0)
+    expect(visit.page.locator("#field-threads")).to_have_attribute("aria-invalid", "false")
+    expect(visit.page.locator("#field-timeout_s-wrong")).to_be_visible()
+    visit.page.locator("#field-timeout_s").fill("9")
+    expect(visit.page.locator(".actions [role=alert]")).to_have_count(0)
+    visit.page.get_by_role("button", name="Run", exact=True).click()
+    visit.page.locator(".details").wait_for()
+    expect(visit.page.locator("#field-timeout_s")).to_be_visible()
+
+
+def test_whoever_goes_on_is_not_pulled_back(visit: Visit) -> None:
+    """A job that is accepted after another lesson was chosen is in the list, and the lesson stays."""
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route) if route.request.method == "POST" else route.fallback()
+
+    visit.page.route("**/v1/jobs", hold)
+    visit.page.goto("/?scenario=counter&label=mine")
+    visit.page.get_by_role("button", name="Run", exact=True).click()
+    visit.page.locator("[data-lesson=daemon]").click()
+    visit.page.locator("#field-main_s").wait_for()
+    held.pop().continue_()
+    visit.page.locator(".recent").get_by_text("mine").wait_for()
+    assert visit.page.url.endswith("/?scenario=daemon")
+    check_clean(visit)
+
+
+def test_no_name_turns_the_command_round(visit: Visit) -> None:
+    """A character that turns the order of those after it is written as JSON writes it, in the command for a job."""
+    visit.page.goto("/?scenario=counter&label=a%E2%80%AEb")
+    expect(visit.page.locator(".curl")).to_contain_text(r'"label":"a\u202eb"')
     check_clean(visit)

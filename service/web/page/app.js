@@ -77,15 +77,22 @@ function Bench({ scenario, place, interpreters, go, onChange }) {
     setSeen((before) => ({ ...before, [job.id]: job }));
     if (job.id === place.job && job.scenario !== scenario.name) go(addressOf(job), replace); // the form is another's
   };
+  const left = useRef(false);
+  useEffect(() => () => (left.current = true), []);
+  const change = (changes) => {
+    edit(changes);
+    setProblem((before) => lessOf(before, Object.keys(changes)));
+  };
   const start = async (submit, given, before) => {
     if (busy) return;
     setBusy(true);
     setProblem(null);
     try {
       const job = await submit();
+      onChange();
+      if (left.current) return; // for another lesson, from which nobody is to be pulled back
       setSubmitted(job.id);
       go(format(scenario.name, given, job.id, before));
-      onChange();
     } catch (refused) {
       setProblem(refused);
     }
@@ -101,8 +108,8 @@ function Bench({ scenario, place, interpreters, go, onChange }) {
     <form class="controls" aria-label="Scenario" onSubmit=${run} novalidate>
       <h1>${scenario.title}</h1>
       <p class="summary">${scenario.summary}</p>
-      <${Examples} scenario=${scenario} onChoose=${(example) => edit({ ...initialValues(fields), ...example })} />
-      <${Form} fields=${fields} values=${values} errors=${[...garbled, ...(problem?.fields ?? [])]} interpreters=${interpreters} onChange=${edit} />
+      <${Examples} scenario=${scenario} onChoose=${(example) => change({ ...initialValues(fields), ...example })} />
+      <${Form} fields=${fields} values=${values} errors=${[...garbled, ...(problem?.fields ?? [])]} interpreters=${interpreters} onChange=${change} />
       <pre class="curl" tabindex="0" aria-label="curl command">${curl}</pre>
       <details class="why"><summary>Why it happens</summary><pre tabindex="0">${scenario.text}</pre></details>
       <div class="actions">
@@ -114,6 +121,13 @@ function Bench({ scenario, place, interpreters, go, onChange }) {
     <${Runs} place=${place} seen=${seen} submitted=${submitted} onJob=${remember} onFinish=${onChange} onAgain=${again}
       onAlone=${() => go(format(scenario.name, told(fields, values), place.job, null))} />
   </div>`;
+}
+
+/** What is left of a problem when these fields have changed: nothing, if it was of them only. */
+function lessOf(problem, names) {
+  if (!problem?.fields?.length) return problem;
+  const fields = problem.fields.filter(({ pointer }) => !names.includes(pointer.split("/")[1]));
+  return fields.length ? { title: problem.title, message: problem.message, fields } : null;
 }
 
 const Examples = ({ scenario, onChoose }) =>

@@ -25,10 +25,13 @@ export function Form({ fields, values, errors, interpreters, onChange }) {
       onChange=${(value) => onChange({ [field.name]: value })}
     />`;
   };
+  const [open, setOpen] = useState(false);
+  const hidden = errors.some(({ pointer }) => fields.some(({ name, option }) => option && pointer.split("/")[1] === name));
+  useEffect(() => hidden && setOpen(true), [hidden]); // and it stays open, until somebody closes it
   const homeless = errors.filter(({ pointer }) => !fields.some(({ name }) => pointer.split("/")[1] === name));
   return html`
     ${fields.filter(({ option }) => !option).map(show)}
-    <details class="more" open=${errors.length > 0}>
+    <details class="more" open=${open} onToggle=${({ target }) => setOpen(target.open)}>
       <summary>More options</summary>
       ${fields.filter(({ option }) => option).map(show)}
     </details>

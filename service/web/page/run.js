@@ -7,7 +7,7 @@
 import { cancelJob } from "./api.js";
 import { LanesView } from "./lanes_view.js";
 import { useRun } from "./use_run.js";
-import { fact, isFinished, named, seconds, shown, standing } from "./words.js";
+import { fact, isFinished, named, plain, seconds, shown, standing } from "./words.js";
 import { html, useEffect, useRef, useState } from "../vendor/htm/standalone.module.js";
 
 const MAX_LINES = 1000; // more would make the page slow; all of them are one link away
@@ -148,7 +148,7 @@ function Details({ job }) {
   const { result } = job;
   const facts = { ...result.timings, ...result.values };
   return html`<div class="details">
-    ${result.warnings?.map((warning) => html`<p class="warning">${warning.detail || shown(warning)}</p>`)}
+    ${result.warnings?.map((warning) => html`<p class="warning">${plain(warning.detail || shown(warning))}</p>`)}
     <dl class="facts">
       <div><dt>interpreter</dt><dd>${job.python?.version}${job.python?.gil === false ? ", no GIL" : ""}</dd></div>
       ${Object.entries(facts)

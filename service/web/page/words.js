@@ -62,6 +62,11 @@ export function changes(before, after) {
     .map((name) => `${named(name)}: ${shown(before[name] ?? null)} → ${shown(after[name] ?? null)}`);
 }
 
+const TURNS = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+
+/** A text in which no character turns the others' order: such are written as JSON and Python do. */
+export const plain = (text) => text.replace(TURNS, (turn) => `\\u${turn.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
 /** "2 minutes ago", for times as RFC 3339. */
 export function ago(moment, now_ms = Date.now()) {
   const past_s = Math.max(0, (now_ms - Date.parse(moment)) / 1000);
