@@ -1,46 +1,42 @@
 """A picture of a job's threads: a track for each, the locks that they held and waited for, and how many were active.
 
-Who uses it: the HTTP face. Pure. Colours are those of Okabe and Ito, which people with any colour vision tell apart;
-waits are hatched as well, so that colour is not the only sign.
-
-Source: M. Okabe, K. Ito, "Color Universal Design" (2008).
+Who uses it: the HTTP face. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from service.events import JobEvent
-from service.experiments.words import counted, line
+from service.experiments.words import counted
 from service.jobs import Job
+from service.pictures import legend
 from service.pictures.axes import Axis
+from service.pictures.letters import fitted, width
 from service.pictures.svg import Element, element, picture, text
 from service.pictures.tracks import Span, Track, Tracks, make
 
 __all__ = ["draw"]
 
 _WIDTH = 900.0
+_MARGIN = 12.0
 _LEFT = 174.0, 222.0  # room for names, as much as they need
-_LETTER = 6.3  # pixels, about
 _RIGHT = 16.0
 _TOP = 58.0
 _CURVE = 56.0  # height of the curve of active threads
 _MOST_TRACKS = 65  # the main thread and 64: more than that nobody tells apart; how many more there are is said
 _MOST_MARKS = 200  # of one track
-_NAME = 32  # characters
-_MEANING = 132  # characters that fit into the caption
 _LEAST_S = 1e-6  # from side to side: nothing shorter can be stamped
-_HUES = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2", "#d55e00", "#f0e442")
+_LETTERS, _SMALL, _QUIET = 12.0, 10.0, 11.0  # sizes, as in the style
 
-_STYLE = """
-text { font: 12px system-ui, sans-serif; fill: #1f2328 } .small { font-size: 10px }
-.title { font-size: 15px; font-weight: 600 } .quiet { fill: #57606a; font-size: 11px }
-.back { fill: #ffffff } .grid { stroke: #d8dee4 } .life { fill: #8c959f } .mark { stroke: #1f2328 }
-.curve { fill: none; stroke: #1f2328; stroke-width: 1.5 } .hatch { stroke: #1f2328; stroke-opacity: 0.55 }
-@media (prefers-color-scheme: dark) {
-text { fill: #e6edf3 } .quiet { fill: #9da7b3 } .back { fill: #0d1117 } .grid { stroke: #30363d }
-.life { fill: #6e7681 } .mark { stroke: #e6edf3 } .curve { stroke: #e6edf3 } .hatch { stroke: #e6edf3 } }
-"""
+_STYLE = f"""
+text {{ font: {_LETTERS:g}px system-ui, sans-serif; fill: #1f2328 }} .small {{ font-size: {_SMALL:g}px }}
+.title {{ font-size: 15px; font-weight: 600 }} .quiet {{ fill: #57606a; font-size: {_QUIET:g}px }}
+.back {{ fill: #ffffff }} .grid {{ stroke: #d8dee4 }} .life {{ fill: #8c959f }} .mark {{ stroke: #1f2328 }}
+.curve {{ fill: none; stroke: #1f2328; stroke-width: 1.5 }}
+@media (prefers-color-scheme: dark) {{
+text {{ fill: #e6edf3 }} .quiet {{ fill: #9da7b3 }} .back {{ fill: #0d1117 }} .grid {{ stroke: #30363d }}
+.life {{ fill: #6e7681 }} .mark {{ stroke: #e6edf3 }} .curve {{ stroke: #e6edf3 }} }}{legend.STYLE}"""
 
 
 def draw(job: Job, events: Iterable[JobEvent]) -> str:
@@ -48,42 +44,47 @@ def draw(job: Job, events: Iterable[JobEvent]) -> str:
     tracks = make(job.result, events)
     shown = tracks.tracks[:_MOST_TRACKS]
     pitch = 22.0 if len(shown) <= 16 else 14.0
-    scale = Axis(0.0, max(tracks.end_s, _LEAST_S), _left(shown), _WIDTH - _RIGHT, doubling=False)
+    left, right = _left(shown), _WIDTH - _RIGHT
+    scale = Axis(0.0, max(tracks.end_s, _LEAST_S), left, right, doubling=False)
     bottom = _TOP + pitch * len(shown)
-    hues = {lock: _HUES[number % len(_HUES)] for number, lock in enumerate(tracks.locks)}
+    looks = legend.looks(tracks.locks)
+    meaning = legend.draw(looks, any(track.waits for track in shown), _MARGIN, right, bottom + _CURVE + 34)
     content = [
         element("rect", class_="back", width="100%", height="100%"),
-        _PATTERN,
-        element("text", [text(_title(job))], class_="title", x=12, y=22),
-        element("text", [text(_caption(job))], class_="quiet", x=12, y=40),
+        element("defs", [legend.HATCH, _column(left - 6, bottom)]),
+        element("text", [text(_title(job))], class_="title", x=_MARGIN, y=22),
+        element("text", [text(fitted(_caption(job), _QUIET, right - _MARGIN))], class_="quiet", x=_MARGIN, y=40),
         *_grid(scale, bottom + _CURVE),
-        *(each for n, track in enumerate(shown) for each in _track(track, _TOP + pitch * n, pitch, scale, hues)),
+        element("g", _names(shown, pitch, left - 2 * _MARGIN), clip_path="url(#names)"),
+        *(each for n, track in enumerate(shown) for each in _track(track, _TOP + pitch * n, pitch, scale, looks)),
         *_curve(tracks, bottom + 8, scale),
-        *_legend(hues, bottom + _CURVE + 34),
-        element("text", [text(_signs(tracks, shown))], class_="quiet", x=_WIDTH - _RIGHT, y=22, text_anchor="end"),
+        *meaning.content,
+        element("text", [text(_signs(tracks, shown))], class_="quiet", x=right, y=22, text_anchor="end"),
     ]
-    height = bottom + _CURVE + 48
-    return picture(_WIDTH, height, content, title=_title(job), description=_words(job, tracks), style=_STYLE)
-
-
-_PATTERN = element(
-    "defs",
-    [
-        element(
-            "pattern",
-            [element("path", class_="hatch", d="M0 5L5 0", stroke_width=1)],
-            id="waits",
-            width=5,
-            height=5,
-            patternUnits="userSpaceOnUse",
-        )
-    ],
-)
+    return picture(_WIDTH, meaning.bottom, content, title=_title(job), description=_words(job, tracks), style=_STYLE)
 
 
 def _left(shown: Sequence[Track]) -> float:
     least, most = _LEFT
-    return min(max(least, 24 + _LETTER * max(len(track.name) for track in shown)), most)
+    return min(max(least, 2 * _MARGIN + max(width(track.name + _sign(track), _LETTERS) for track in shown)), most)
+
+
+def _column(right: float, bottom: float) -> Element:
+    """Where names are seen: how wide they are is known only about, and in no font may one run over its bar."""
+    return element("clipPath", [element("rect", width=right, height=bottom)], id="names")
+
+
+def _names(shown: Sequence[Track], pitch: float, room: float) -> Iterator[Element]:
+    size, class_ = (_LETTERS, None) if pitch > 16 else (_SMALL, "small")
+    for number, track in enumerate(shown):
+        y = _TOP + pitch * number + (pitch - 6) / 2 + pitch / 5
+        sign = _sign(track)
+        name = fitted(track.name, size, room - width(sign, size)) + sign
+        yield element("text", [text(name), element("title", [text(track.name)])], class_=class_, x=_MARGIN, y=y)
+
+
+def _sign(track: Track) -> str:
+    return " ◦" if track.daemon else ""
 
 
 def _grid(scale: Axis, bottom: float) -> Iterator[Element]:
@@ -93,25 +94,32 @@ def _grid(scale: Axis, bottom: float) -> Iterator[Element]:
         yield element("text", [text(_time(tick))], class_="quiet", x=x, y=bottom + 14, text_anchor="middle")
 
 
-def _track(track: Track, top: float, pitch: float, scale: Axis, hues: dict[str, str]) -> Iterator[Element]:
+def _track(track: Track, top: float, pitch: float, scale: Axis, looks: Mapping[str, str]) -> Iterator[Element]:
     height = pitch - 6
-    name = track.name if len(track.name) <= _NAME else f"{track.name[: _NAME - 1]}…"
-    label = [text(name + (" ◦" if track.daemon else "")), element("title", [text(track.name)])]
-    yield element("text", label, class_=None if pitch > 16 else "small", x=12, y=top + height / 2 + pitch / 5)
     life = [Span(track.from_s, track.to_s, "")]
     yield element("path", class_="life", d=_boxes(life, top + height * 0.3, height * 0.4, scale))
-    for lock in dict.fromkeys(span.lock for span in track.holds):
-        held = [span for span in track.holds if span.lock == lock]
-        yield element("path", fill=hues[lock], d=_boxes(held, top, height, scale))
-    for lock in dict.fromkeys(span.lock for span in track.waits):
-        waits = [span for span in track.waits if span.lock == lock]
+    for lock, held in _by_lock(track.holds):
+        title = element("title", [text(f"{track.name} holds {lock}")])
+        yield element("path", [title], class_=looks[lock], d=_boxes(held, top, height, scale))
+    for lock, waits in _by_lock(track.waits):
         boxes = _boxes(waits, top + height * 0.2, height * 0.6, scale)  # narrower: what it holds meanwhile is seen
-        yield element("path", class_="back", d=boxes)
-        yield element("path", fill=hues[lock], fill_opacity=0.35, d=boxes)
-        yield element("path", fill="url(#waits)", d=boxes)
+        layers = [
+            element("title", [text(f"{track.name} waits for {lock}")]),
+            element("path", class_="back", d=boxes),
+            element("path", class_=looks[lock], fill_opacity=0.35, d=boxes),
+            element("path", fill="url(#waits)", d=boxes),
+        ]
+        yield element("g", layers)
     marks = "".join(f"M{scale.place(mark.at_s):.1f} {top:.1f}v{height:.1f}" for mark in track.marks[:_MOST_MARKS])
     if marks:
         yield element("path", class_="mark", d=marks, stroke_width=0.75)
+
+
+def _by_lock(spans: Iterable[Span]) -> Iterable[tuple[str, list[Span]]]:
+    found: dict[str, list[Span]] = {}
+    for span in spans:
+        found.setdefault(span.lock, []).append(span)
+    return found.items()
 
 
 def _boxes(spans: Sequence[Span], top: float, height: float, scale: Axis) -> str:
@@ -145,15 +153,6 @@ def _curve(tracks: Tracks, top: float, scale: Axis) -> Iterator[Element]:
     yield element("text", [text(f"active threads, at most {peak}")], class_="quiet", x=12, y=top + height / 2 + 4)
 
 
-def _legend(hues: dict[str, str], y: float) -> Iterator[Element]:
-    x = 12.0
-    for lock, hue in list(hues.items())[: len(_HUES)]:
-        name = lock if len(lock) <= 14 else f"{lock[:13]}…"
-        yield element("rect", x=x, y=y - 9, width=10, height=10, fill=hue)
-        yield element("text", [text(f"holds {name} (hatched: waits)")], class_="quiet", x=x + 14, y=y)
-        x += 34 + 6.2 * (len(name) + 23)
-
-
 def _signs(tracks: Tracks, shown: Sequence[Track]) -> str:
     """What is not a colour, and what is not there."""
     said = []
@@ -175,9 +174,8 @@ def _title(job: Job) -> str:
 def _caption(job: Job) -> str:
     result, python = job.result, job.python
     meaning = result["meaning"] if result else None
-    short = None if meaning is None else line(meaning, _MEANING)
     told = f"CPython {python['version']}, GIL {'on' if python['gil'] else 'off'}" if python else None
-    return ". ".join(part.rstrip(".") for part in (told, short) if part)
+    return ". ".join(part.rstrip(".") for part in (told, meaning) if part)
 
 
 def _words(job: Job, tracks: Tracks) -> str:

@@ -27,7 +27,7 @@ from tests.support import wait_until
 SVG = "{http://www.w3.org/2000/svg}"
 DRAWN = {
     *("svg", "title", "desc", "style", "defs", "pattern", "g", "rect", "path", "line", "polyline", "polygon"),
-    *("circle", "text", "tspan"),
+    *("circle", "text", "tspan", "clipPath"),
 }
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", *"\uff1d\uff0b\uff0d\uff20")  # OWASP, CSV Injection

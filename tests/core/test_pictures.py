@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from service.jobs import Job
 from service.pictures import timeline, trace
+from service.pictures.letters import fitted, width
 from service.pictures.tracks import Flow, Span, make
 from tests.stores.helpers import T0, ended_job, make_job, make_report, make_result, running_job
 
@@ -141,6 +142,92 @@ def test_the_picture(job: Job, count: int) -> None:
     names = [each.text for each in drawn.iter(f"{SVG}text") if (each.text or "").startswith("Thread-")]
     assert min(count, 64) == len(names)
     assert (count > 64) == any("more threads not shown" in (each.text or "") for each in drawn.iter(f"{SVG}text"))
+
+
+def philosophers(count: int) -> list[dict[str, Any]]:
+    """Each thread holds a lock of its own and waits for that of the next one."""
+    told = [STARTED, *(start(0.001 * n, n, n + 1) for n in range(1, count + 1))]
+    told += [event("acquire", 0.1 + 0.001 * n, n, lock=f"fork {n}") for n in range(1, count + 1)]
+    return told + [event("wait", 0.5, n, lock=f"fork {n % count + 1}") for n in range(1, count + 1)]
+
+
+def legend_of(drawn: ET.Element) -> list[tuple[float, float, str]]:
+    """Where each entry of a legend begins, which is where its swatch is, and its words."""
+    swatches = [each for each in drawn.iter(f"{SVG}rect") if each.get("height") == "10"]
+    words = [each.text or "" for each in drawn.iter(f"{SVG}text")]
+    said = [each for each in words if each.startswith(("holds", "hatched"))]
+    return [
+        (float(each.get("x") or 0), float(each.get("y") or 0), says) for each, says in zip(swatches, said, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("locks", "count"), [(1, 2), (5, 6), (7, 8), (8, 9), (64, 9)])
+def test_the_legend_is_within_the_picture(job: Job, locks: int, count: int) -> None:
+    """However many locks there are, each entry ends before the right border, before the next one, and above the end."""
+    drawn = ET.fromstring(timeline.draw(job, philosophers(locks)))
+    entries = legend_of(drawn)
+    assert count == len(entries)
+    for x, y, said in entries:
+        assert x + 14 + width(said, 11) < 900
+        assert y + 10 < float(drawn.get("height") or 0)
+    for (x, y, said), (next_x, next_y, _) in pairwise(entries):
+        assert (next_x, next_y) == (12, y + 17) or (next_y == y and x + 14 + width(said, 11) < next_x)
+
+
+@pytest.mark.parametrize("count", [7, 8, 64])
+def test_a_colour_stands_for_one_lock(job: Job, count: int) -> None:
+    """The first seven locks have colours, all others none, and the name of a bar's lock is its title."""
+    drawn = ET.fromstring(timeline.draw(job, philosophers(count)))
+    holds = [each for each in drawn.iter(f"{SVG}path") if each.find(f"{SVG}title") is not None]
+    assert [f"Thread-{n} holds fork {n}" for n in range(1, count + 1)] == [
+        each.findtext(f"{SVG}title") for each in holds
+    ]
+    looks = [each.get("class") for each in holds]
+    assert 7 == len({*looks[:7]} - {"others"})
+    assert ({"others"} if count > 7 else set()) == set(looks[7:])
+    waits = [each.findtext(f"{SVG}title") for each in drawn.iter(f"{SVG}g") if each.find(f"{SVG}title") is not None]
+    assert [f"Thread-{n} waits for fork {n % count + 1}" for n in range(1, count + 1)] == waits
+    assert (count == 64) == any("one of 57 other locks" in said for _, _, said in legend_of(drawn))
+    assert (count == 8) == any(said == "holds fork 8" for _, _, said in legend_of(drawn))
+
+
+@pytest.mark.parametrize("daemon", [False, True])
+@pytest.mark.parametrize("name", ["W" * 32, "i" * 99, "\N{FAMILY}" * 32, "Thread-1 (ask)"])
+def test_a_name_ends_before_its_bar(job: Job, name: str, daemon: bool) -> None:
+    """It is as long as there is room, and cut off where a font is wider; the title has all of it."""
+    told = {**start(0.1), "thread": name, "daemon": daemon}
+    drawn = ET.fromstring(timeline.draw(job, [STARTED, told, event("end", 1.0, cpu_s=None)]))
+    (group,) = [each for each in drawn.iter(f"{SVG}g") if each.get("clip-path") == "url(#names)"]
+    (column,) = [each.find(f"{SVG}rect") for each in drawn.iter(f"{SVG}clipPath")]
+    assert column is not None
+    bars = [each.get("d") or "" for each in drawn.iter(f"{SVG}path") if each.get("class") == "life"]
+    begin = min(float(bar[1:].split()[0]) for bar in bars)
+    _, written = group.iter(f"{SVG}text")
+    said = written.text or ""
+    assert 12 + width(said, 12) <= float(column.get("width") or 0) < begin
+    assert (daemon, name) == (said.endswith(" ◦"), written.findtext(f"{SVG}title"))
+    assert ("…" in said) == (len(name) > 14)
+
+
+def test_a_caption_ends_within_the_picture() -> None:
+    """A long meaning is cut where the picture ends; the description has all of it."""
+    job = running_job().finish(make_report(result=make_result(meaning="Meaning. " * 30)), T0 + timedelta(seconds=9))
+    drawn = ET.fromstring(timeline.draw(job, HANDED_ON))
+    (caption,) = [each.text or "" for each in drawn.iter(f"{SVG}text") if (each.text or "").startswith("CPython")]
+    assert caption.endswith("…")
+    assert 800 < 12 + width(caption, 11) < 900
+    assert "Meaning. " * 30 in (drawn.findtext(f"{SVG}desc") or "")
+
+
+@given(st.text(), st.floats(0, 300))
+def test_words_that_fit(words: str, room: float) -> None:
+    """As much of them as there is room for, with an ellipsis where that is not all; whole where they fit."""
+    found = fitted(words, 10, room)
+    if width(words, 10) <= room:
+        assert words == found
+    else:
+        assert words.startswith(found.removesuffix("…"))
+        assert "…" == found or width(found, 10) <= room + 1e-9
 
 
 def test_a_picture_of_very_many_events_is_small(job: Job) -> None:
