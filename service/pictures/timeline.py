@@ -183,9 +183,9 @@ def _words(job: Job, tracks: Tracks) -> str:
     threads = len(tracks.tracks) - 1
     peak = max((count for _, count in tracks.active), default=None)
     waits = [(span.to_s - span.from_s, track.name, span.lock) for track in tracks.tracks for span in track.waits]
-    said = [f"{threads} threads beside the main thread in {_time(tracks.end_s)}."]
+    said = [f"{counted(threads, 'thread')} beside the main thread in {_time(tracks.end_s)}."]
     if peak is not None:
-        said.append(f"At most {peak} were active at once.")
+        said.append(f"At most {peak} {'was' if peak == 1 else 'were'} active at once.")
     if tracks.locks_until_s is not None:
         said.append(f"What locks did after {_time(tracks.locks_until_s)} was not kept.")
     if waits:

@@ -230,6 +230,13 @@ def test_words_that_fit(words: str, room: float) -> None:
         assert "…" == found or width(found, 10) <= room + 1e-9
 
 
+@pytest.mark.parametrize(("count", "said"), [(1, "1 thread beside"), (2, "2 threads beside")])
+def test_threads_are_counted_as_people_do(count: int, said: str) -> None:
+    """The description says one thread, and two threads."""
+    told = [STARTED, *(start(0.1, n, n + 1) for n in range(1, count + 1))]
+    assert said in timeline.draw(ended_job(), told)
+
+
 def test_a_picture_of_very_many_events_is_small(job: Job) -> None:
     """Twenty thousand moments of a lock take no more room than can be seen."""
     told = [STARTED, start(0.0, 1)]
