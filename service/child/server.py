@@ -38,7 +38,7 @@ import traceback
 from types import ModuleType
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from service.child import cage, loop, wire
+from service.child import cage, folders, loop, wire
 from service.child.walls import Walls
 
 __all__ = ["serve"]
@@ -130,7 +130,7 @@ class _Server:
             for pid in self._left_behind():
                 _kill_group(pid)
         os.chdir(os.sep)
-        _remove_tree(self._base)
+        folders.remove(self._base)
 
     def _say(self, frame: wire.Frame) -> None:
         self._control.sendall(wire.encode(frame))
@@ -362,23 +362,4 @@ def _remove(folder: str) -> None:
     try:
         os.rmdir(folder)
     except OSError:  # it is not empty, or not there any more
-        _remove_tree(folder)
-
-
-def _remove_tree(folder: str) -> None:
-    import shutil  # noqa: PLC0415  rarely needed, and its libraries would make every fork dearer
-
-    _open_up(folder)
-    for path, inner, _ in os.walk(folder):  # from the top: what is opened here is entered next
-        for name in inner:
-            _open_up(os.path.join(path, name))
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _open_up(folder: str) -> None:
-    """Make a folder that nobody may enter one that can be removed; whoever made it was the same user."""
-    if not os.path.islink(folder):
-        try:
-            os.chmod(folder, 0o700)
-        except OSError:  # it is gone
-            pass
+        folders.remove(folder)

@@ -10,7 +10,6 @@ import json
 import os
 import select
 import shlex
-import shutil
 import signal
 import socket
 import struct
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from service import child as child_package
-from service.child import wire
+from service.child import folders, wire
 from service.errors import ForkFailed, ForkServerDied
 from service.executors.base import Order
 from service.jobs import ProcessEnd
@@ -143,7 +142,7 @@ class ForkServer:
             )
         except OSError as exc:
             self._control.close()
-            shutil.rmtree(self.folder, ignore_errors=True)
+            folders.remove(self.folder)
             raise ForkServerDied(f"{command[0]} cannot be started: {exc}") from exc
 
     def _greet(self, deadline: float) -> None:
@@ -253,7 +252,7 @@ class ForkServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        folders.remove(self.folder)
 
 
 def process_end(exited: wire.Frame) -> ProcessEnd:

@@ -221,9 +221,9 @@ class _Post:
             if self._server is not None:
                 death = _death(self._server.pid)  # first: who asks whether it is alive reaps it
                 if not self._server.alive:
-                    self._tell_end(self._server, "died", "It was found dead.", death)
-                    self._server.close()
-                    self._server = None
+                    dead, self._server = self._server, None
+                    self._tell_end(dead, "died", "It was found dead.", death)
+                    dead.close()
             if self._server is None:
                 self._server = self._start()
             return self._server
@@ -252,11 +252,11 @@ class _Post:
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            if self._server is not None:
-                death = _death(self._server.pid)
-                self._tell_end(self._server, "closed" if death is None else "died", "The service ends.", death)
-                self._server.close()
-                self._server = None
+            last, self._server = self._server, None
+            if last is not None:
+                death = _death(last.pid)
+                self._tell_end(last, "closed" if death is None else "died", "The service ends.", death)
+                last.close()
 
     def _tell_end(self, server: ForkServer, cause: ServerCause, why: str, death: dict[str, Any] | None) -> None:
         level = logging.INFO if cause == "closed" else logging.WARNING
