@@ -6,11 +6,14 @@ Who uses it: people at a terminal, and containers. Options of `run` are built fr
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import functools
 import inspect
 import logging
 import resource
 import shlex
+import socket
 import sys
 import types
 import typing
@@ -88,6 +91,7 @@ def serve(
     settings = _settings({name: value for name, value in given.items() if value is not None})
     logs.configure(settings.log_level, settings.log_format)
     settings = _within(settings, _raise_descriptor_limit())
+    _check_address(settings.host, settings.port)
     try:
         app = create_app(settings, found=_catalog())
     except ThreadlabError as exc:
@@ -108,6 +112,31 @@ def serve(
         raise typer.Exit(1) from exc
     if not server.started:
         raise typer.Exit(1)
+
+
+def _check_address(host: str, port: int) -> None:
+    """Refuse an address that cannot be listened on before anything is begun: uvicorn takes it last.
+
+    What else may be wrong with one (a family that the system has not) it knows better.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            with contextlib.closing(socket.socket(family, kind, protocol)) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(address)
+    except socket.gaierror as exc:
+        raise _failed(f"THREADLAB_HOST, {host!r}, is no address: {exc.strerror}.") from exc
+    except OSError as exc:
+        if exc.errno == errno.EADDRINUSE:
+            raise _failed(
+                f"Port {port} of {host} is taken: end the program that listens there, or take another one by --port or "
+                "THREADLAB_PORT; 0 takes a free one."
+            ) from exc
+        if exc.errno == errno.EACCES:
+            raise _failed(f"This user may not listen on port {port}: take one from 1024 on.") from exc
 
 
 def _raise_descriptor_limit() -> int:

@@ -120,6 +120,8 @@ def _mistake(mistake: dict[str, Any]) -> str:
 def _translated(url: str) -> Iterator[None]:
     try:
         yield
-    except (httpx.HTTPError, httpx.InvalidURL) as exc:
-        why = str(exc) or type(exc).__name__
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as exc:
+        raise ServiceUnreachable(f"{url} is no address of a service: write one like http://127.0.0.1:8000.") from exc
+    except httpx.HTTPError as exc:
+        why = str(exc).rstrip(".") or type(exc).__name__
         raise ServiceUnreachable(f"{url} does not answer: {why}. Is the service running?") from exc

@@ -16,7 +16,7 @@ from pydantic_core import to_json
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from service.events import JobEvent
@@ -29,6 +29,7 @@ _FRAMES_PER_S = 8  # smooth enough to the eye; each frame costs a few millisecon
 _MOST_EVENTS = 4_000  # from here on locks are left out of the picture, so that a frame stays as cheap
 _NAME = 24  # characters
 _LINES = 5  # of what was printed last
+_MOST_THREADS = 32  # in the table at the end
 _REST = _LINES + 6  # lines of a terminal that are not tracks
 _LOOKS = {"─": "green", "░": "yellow", "█": "blue", "•": "bold"}  # running, waits, holds, has printed
 
@@ -154,12 +155,15 @@ def show(job: Mapping[str, Any], *, as_json: bool) -> None:
     if result is not None:
         for line in result["output"]:
             thread = plain(line["thread"] or "-")
-            console.print(f"{line['at_s']:9.4f}  {thread:<24}  {plain(line['line'])}", markup=False)
+            console.print(f"{line['at_s']:9.4f}  {thread:<24}  {plain(line['line'])}", markup=False, soft_wrap=True)
         console.print(_table(job))
+        if result["threads"]:
+            console.print(_threads(result["threads"]))
     else:
         console.print(f"{job['scenario']}: {job['status']}", markup=False)
     if error is not None:
-        console.print(plain(error["traceback"] or f"{error['type']}: {error['message']}"), markup=False)
+        text = plain(error["traceback"] or f"{error['type']}: {error['message']}")
+        console.print(text, markup=False, soft_wrap=True)
 
 
 def _table(job: Mapping[str, Any]) -> Table:
@@ -177,6 +181,23 @@ def _table(job: Mapping[str, Any]) -> Table:
     for warning in result["warnings"]:
         table.add_row("warning", Text(warning))
     return table
+
+
+def _threads(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A line for each thread, by the names of the answer's fields, with its waits for locks where those were traced."""
+    names = ["started_s", "ended_s", "cpu_s", "gil_wait_s"]
+    if any(row["lock_waits"] is not None for row in rows):
+        names += ["lock_wait_s", "lock_waits"]
+    table = Table("thread", *(Column(name, justify="right", no_wrap=True) for name in names), box=None)
+    for row in rows[:_MOST_THREADS]:
+        table.add_row(Text(plain(row["name"])), *(_figure(row[name]) for name in names))
+    if len(rows) > _MOST_THREADS:
+        table.add_row(f"and {len(rows) - _MOST_THREADS} more; --json lists them")
+    return table
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def _text(value: Any) -> str:

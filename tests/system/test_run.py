@@ -118,6 +118,22 @@ class TestHere:
         assert "\x1b" not in out
         assert "holds one" not in out
 
+    def test_printed_lines_stay_as_they_are(self, tmp_path: Path) -> None:
+        """However long a line is, where it is no terminal's it is not cut in two: other programs read it."""
+        program = json.dumps([{"target": "fail", "args": ["no " * 66]}])
+        _, out, _ = ran(tmp_path, "custom", "--program", program)
+        assert f"RuntimeError: {'no ' * 66}".rstrip() in out
+
+    def test_threads_have_a_line_each(self, tmp_path: Path) -> None:
+        """Under the table is one of the threads; with their waits for locks where those were traced."""
+        arguments = ["check_then_act", "--threads", "2", "--construction-s", "0.01"]
+        _, out, _ = ran(tmp_path, *arguments)
+        assert "gil_wait_s" in out
+        assert "lock_wait_s" not in out
+        _, out, _ = ran(tmp_path, *arguments, "--trace", "locks")
+        assert "lock_wait_s  lock_waits" in out
+        assert 2 == len(re.findall(r"Thread-\d .* \d\.\d{4} ", out))
+
     def test_json(self, tmp_path: Path) -> None:
         """--json prints the answer that the service would give, and nothing else."""
         code, out, err = ran(tmp_path, "counter", "--threads", "3", "--iterations", "50", "--label", "mine", "--json")
@@ -187,6 +203,12 @@ class TestOnAServer:
         code, out, err = ran(tmp_path, "counter", "--url", "http://127.0.0.1:9")
         assert (1, "") == (code, out)
         assert "http://127.0.0.1:9 does not answer" in err.replace("\n", " ")
+
+    def test_an_address_that_is_none(self, tmp_path: Path) -> None:
+        """An address without its protocol was never asked; what one looks like is said."""
+        code, out, err = ran(tmp_path, "counter", "--url", "127.0.0.1:9")
+        assert (1, "") == (code, out)
+        assert "127.0.0.1:9 is no address of a service: write one like http://" in err.replace("\n", " ")
 
     def test_a_restart_in_the_middle(self, server: Server, tmp_path: Path) -> None:
         """A service that is killed and started again goes on with the job, and the watcher with it."""
