@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import inspect
+import itertools
 import json
 import pkgutil
 import re
@@ -68,6 +69,9 @@ class Outcome:
     name: str
     grade: Grade
     meaning: str
+
+
+_STUCK = Outcome("stuck", "interesting", "The job had not ended when its time was up (timeout_s).")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +134,17 @@ class Scenario:
         return {name: Measure(name, better, grows.get(name, ())) for name, better in {**own, **_TIMINGS, **own}.items()}
 
     def outcomes(self) -> tuple[Outcome, ...]:
-        """Return what it can end with by its default parameters, on the interpreter of the service."""
-        found = self.module.outcomes(self.params_type())
-        return tuple(Outcome(name, grade, meaning) for name, (grade, meaning) in found.items())
+        """Return what it can end with, each outcome once for each grade that it can have, on the service's interpreter.
+
+        Asked for are its default parameters and those of its examples, and both with one choice made otherwise or one
+        number at its lowest; the sentence is that of the first of them. `stuck` can come of any job.
+        """
+        found: dict[tuple[str, Grade], Outcome] = {}
+        for params in [self.params_type(), *_variants(self)]:
+            for name, (grade, meaning) in self.module.outcomes(params).items():
+                found.setdefault((name, grade), Outcome(name, grade, meaning))
+        found.setdefault((_STUCK.name, _STUCK.grade), _STUCK)
+        return tuple(found.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +332,28 @@ def _check_measures(scenario: Scenario) -> None:
         if not isinstance(fields, tuple) or not numbers.issuperset(fields):
             among = ", ".join(sorted(numbers)) or "none"
             raise BadScenario(f"GROWS must give {name!r} a tuple of parameters that are numbers ({among}).")
+
+
+def _variants(scenario: Scenario) -> Iterator[Any]:
+    """Parameters that may bring other outcomes than the default ones; those that do not go together are left out."""
+    examples = [{name: example.body[name] for name in example.body.keys() - OPTIONS} for example in scenario.examples]
+    hints, fields = scenario.hints(), scenario.fields()
+    changes = [{name: value} for name in fields for value in _choices(hints[name], fields[name])]
+    for body, change in itertools.product([{}, *examples], [{}, *changes]):
+        try:
+            params = scenario.params_type(**{**body, **change})
+        except (TypeError, ValueError):
+            continue
+        yield params
+
+
+def _choices(hint: Any, field: dataclasses.Field[Any]) -> tuple[Any, ...]:
+    """The values of a parameter that has a choice, or the lowest of a number."""
+    if hint is bool:
+        return False, True
+    if typing.get_origin(hint) is typing.Literal:
+        return typing.get_args(hint)
+    return (field.metadata["ge"],) if "ge" in field.metadata else ()
 
 
 def _examples(text: str, name: str) -> Iterator[Example]:

@@ -117,13 +117,37 @@ def test_the_parameters_are_told_in_order(write: Write) -> None:
     assert 7 == sample.params_type(threads=7).threads
 
 
-def test_the_outcomes_are_those_of_the_defaults(write: Write) -> None:
-    """A scenario says what it can end with by its default parameters."""
+def test_the_outcomes_are_those_of_all_choices(write: Write) -> None:
+    """A scenario says what it can end with, with each grade that a choice can bring, and that it can be stuck."""
     expected = (
         Outcome("kept", "acceptable", "Nothing was lost."),
         Outcome("lost", "forbidden", "Something was."),
+        Outcome("lost", "interesting", "Something was."),
     )
-    assert expected == _load(write()).outcomes()
+    *found, stuck = _load(write()).outcomes()
+    assert (expected, ("stuck", "interesting")) == (tuple(found), (stuck.name, stuck.grade))
+
+
+@pytest.mark.parametrize(
+    ("condition", "outcome"),
+    [("params.threads == 4", "of an example"), ("params.threads == 1 and params.lock", "of the lowest number")],
+)
+def test_the_outcomes_are_those_of_examples_and_lowest_numbers(write: Write, condition: str, outcome: str) -> None:
+    """What only an example brings, or a number at its lowest, is among the outcomes."""
+    more = f'    found = {{"rare": ("interesting", "{outcome}")}} if {condition} else {{}}\n    return {{**found,\n'
+    assert outcome in {each.meaning for each in _load(write(("    return {\n", more))).outcomes()}
+
+
+def test_parameters_that_do_not_go_together_have_no_outcomes(write: Write) -> None:
+    """A choice that the scenario refuses is left out."""
+    refuses = (
+        'has a lock."})\n',
+        'has a lock."})\n\n    def __post_init__(self):\n        if not self.lock:\n            raise ValueError\n',
+    )
+    found = _load(write(("is a lock.", "has a lock."), refuses)).outcomes()
+    assert [("kept", "acceptable"), ("lost", "forbidden"), ("stuck", "interesting")] == [
+        (each.name, each.grade) for each in found
+    ]
 
 
 def test_a_measure_is_told_with_the_parameters_that_its_work_grows_with(write: Write) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import pytest
 
 from service import catalog as catalogs
-from service.catalog import Catalog
+from service.catalog import Catalog, Scenario
 from service.child.wire import MAX_FRAME_BYTES
 from service.jobs import JobState, Report
 
@@ -120,6 +122,35 @@ def test_says_with_what_its_work_grows(catalog: Catalog, name: str) -> None:
     measures = catalog.get(name).measures()
     for measure in (measures["wall_s"], measures["cpu_s"]):
         assert (name in UNKNOWN_WORK) == (measure.grows_with == ()), measure.name
+
+
+@pytest.mark.parametrize("gil", [True, False])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_outcome_is_listed(catalog: Catalog, monkeypatch: pytest.MonkeyPatch, name: str, gil: bool) -> None:
+    """Whatever is chosen, with any number at its lowest or its highest, and with or without a GIL: it is listed."""
+    scenario = catalog.get(name)
+    listed = {(outcome.name, outcome.grade) for outcome in scenario.outcomes()}
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: gil, raising=False)
+    for params in corners(scenario):
+        assert {(outcome, grade) for outcome, (grade, _) in scenario.module.outcomes(params).items()} <= listed, params
+
+
+def corners(scenario: Scenario) -> Iterator[Any]:
+    """All combinations of a scenario's choices, with each number in turn at its lowest and at its highest."""
+    choices = [
+        [(name, each) for each in ((False, True) if hint is bool else typing.get_args(hint))]
+        for name, hint in scenario.hints().items()
+        if hint is bool or _is_literal(hint)
+    ]
+    limits = [
+        {name: field.metadata[limit]}
+        for name, field in scenario.fields().items()
+        for limit in ("ge", "le")
+        if limit in field.metadata
+    ]
+    for chosen, number in itertools.product(itertools.product(*choices), [{}, *limits]):
+        with contextlib.suppress(ValueError):  # they do not go together
+            yield scenario.params_type(**dict(chosen), **number)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -21,7 +21,9 @@ class OutcomeView(Answer):
 
     outcome: str
     grade: Grade
+    """How it is judged, which may depend on the parameters: `lost` is `forbidden` with a lock only."""
     meaning: str
+    """One sentence, for some of the parameters; a job has its own in its result."""
 
 
 class ScenarioItem(Answer):
@@ -71,7 +73,9 @@ class ScenarioView(ScenarioItem):
     """JSON Schema of the request."""
     examples: list[ExampleView]
     outcomes: list[OutcomeView]
-    """For the default parameters."""
+    """All that a job of it can end with, whatever its parameters, each outcome once for each grade that it can have:
+    what comes of its defaults and of its examples, and of both with one choice made otherwise or one number at its
+    lowest, on the service's own interpreter. A job that failed, was cancelled or lost has no outcome."""
     measures: list[MeasureView]
     """What an experiment can compare; the first is compared when it does not say."""
 
