@@ -159,3 +159,22 @@ def test_how_a_deadlock_ended(visit: Visit, live_server: Server) -> None:
     expect(visit.page.locator(".run .kicker")).to_contain_text("was stuck and was ended")
     assert 0 == visit.page.get_by_text("ran out of time").count()
     check_clean(visit)
+
+
+def test_lists_and_long_texts_among_the_values(visit: Visit, live_server: Server) -> None:
+    """A list of rows is a table, one of figures a line; a long text has the whole width, and code in it is code."""
+    job = live_server.run({"scenario": "counter", "iterations": 10})
+    rows = [{"worker": "A", "took_s": 0.5}, {"worker": "B", "took_s": 0.25, "note": None}]
+    job["result"]["values"] = {"order": [3, 1, 2], "story": "Far and away `counter += 1` " * 5, "workers": rows}
+    visit.page.route(f"**{job['links']['self']}", lambda route: route.fulfill(json=job))
+    visit.page.goto(job["links"]["page"])
+    expect(visit.page.locator(".facts")).to_contain_text("order3, 1, 2")
+    story = visit.page.locator(".facts .long")
+    assert "counter += 1" == story.locator("code").first.inner_text()
+    assert story.evaluate("story => story.clientWidth > 0.9 * story.parentElement.clientWidth")
+    visit.page.get_by_text("workers", exact=True).click()
+    table = visit.page.get_by_role("region", name="workers")
+    assert ["worker", "took", "note"] == table.locator("th").all_inner_texts()
+    unknown = "\N{EN DASH}"
+    assert ["A", "500 ms", unknown, "B", "250 ms", unknown] == table.locator("td").all_inner_texts()
+    check_clean(visit)

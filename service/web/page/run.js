@@ -5,9 +5,10 @@
  */
 
 import { cancelJob } from "./api.js";
+import { Facts, Prose } from "./facts.js";
 import { LanesView } from "./lanes_view.js";
 import { useRun } from "./use_run.js";
-import { fact, isFinished, named, plain, seconds, shown, standing } from "./words.js";
+import { isFinished, named, plain, seconds, shown, standing } from "./words.js";
 import { html, useEffect, useRef, useState } from "../vendor/htm/standalone.module.js";
 
 const MAX_LINES = 1000; // more would make the page slow; all of them are one link away
@@ -64,7 +65,7 @@ function Outcome({ run, label }) {
         ${result?.outcome ? named(result.outcome) : named(status)}
         ${result?.grade && html` <span class="grade">${result.grade}</span>`}
       </h2>
-      ${result?.meaning && html`<p class="meaning">${result.meaning}</p>`}
+      ${result?.meaning && html`<p class="meaning"><${Prose} text=${result.meaning} /></p>`}
       ${job?.error && html`<p class="meaning">${job.error.message || job.error.detail || job.error.type}</p>`}
       ${!connected && !isFinished(status) && html`<p class="meaning" role="status">The link is lost; reconnecting.</p>`}
     </div>
@@ -146,15 +147,9 @@ function whyEmpty(job, loading) {
 
 function Details({ job }) {
   const { result } = job;
-  const facts = { ...result.timings, ...result.values };
   return html`<div class="details">
-    ${result.warnings?.map((warning) => html`<p class="warning">${plain(warning.detail || shown(warning))}</p>`)}
-    <dl class="facts">
-      <div><dt>interpreter</dt><dd>${job.python?.version}${job.python?.gil === false ? ", no GIL" : ""}</dd></div>
-      ${Object.entries(facts)
-        .map(([name, value]) => fact(name, value))
-        .map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}
-    </dl>
+    ${result.warnings?.map((warning) => html`<p class="warning"><${Prose} text=${plain(warning.detail || shown(warning))} /></p>`)}
+    <${Facts} job=${job} />
     ${job.error?.traceback && html`<pre tabindex="0">${job.error.traceback}</pre>`}
     <details>
       <summary>Threads as a table</summary>
