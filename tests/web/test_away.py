@@ -26,11 +26,11 @@ def refuse(route: Route) -> None:
 
 def test_a_stream_that_is_refused_once(visit: Visit, live_server: Server) -> None:
     """A run whose stream the service refuses is watched as soon as it does not."""
-    job_id = live_server.submit({"scenario": "interleaving", "steps": 8, "delay_s": 0.5})
     visit.page.route("**/events*", refuse, times=1)
-    visit.page.goto(f"/?scenario=interleaving&job={job_id}")
+    visit.page.goto(f"/?scenario=custom&job={live_server.submit(LONG)}")
     visit.page.locator(".doing").get_by_text("running").first.wait_for()
-    visit.page.locator("header.outcome[data-grade]").wait_for()
+    visit.page.get_by_role("button", name="Cancel").click()
+    visit.page.locator(".run[data-status=cancelled] .details").wait_for()
 
 
 def test_a_job_that_cannot_be_had_now(visit: Visit, live_server: Server) -> None:

@@ -1,7 +1,7 @@
 /**
  * The command that does what the page shows.
  *
- * Used by `app.js`. Pure.
+ * Used by `bench.js`. Pure.
  */
 
 import { plain } from "./words.js";

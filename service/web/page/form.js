@@ -1,7 +1,7 @@
 /**
  * The form of a scenario, made from its JSON Schema.
  *
- * Used by `app.js`, which keeps the values. What is wrong with a value the service says; it is shown at the field that
+ * Used by `bench.js`, which keeps the values. What is wrong with a value the service says; it is shown at the field that
  * the problem's JSON pointer names.
  */
 

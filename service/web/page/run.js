@@ -1,7 +1,7 @@
 /**
  * One run on the page: its outcome, its lanes, its output, its threads as a table.
  *
- * Used by `app.js`.
+ * Used by `bench.js`.
  */
 
 import { cancelJob } from "./api.js";

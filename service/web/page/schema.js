@@ -1,7 +1,7 @@
 /**
  * Reads a scenario's JSON Schema into fields that a form can show.
  *
- * Used by `form.js` and `app.js`. Pure.
+ * Used by `form.js`, `bench.js` and `use_values.js`. Pure.
  *
  * @typedef {object} Field
  * @property {string} name

@@ -1,7 +1,7 @@
 /**
  * The page's address holds its whole state: scenario, changed fields, the run shown and the one it is compared with.
  *
- * Used by `app.js`. Pure but for `push` and `replace`, which write the browser's history.
+ * Used by the views, and by `use_values.js`. Pure but for `push` and `replace`, which write the browser's history.
  *
  * @typedef {{scenario: string, given: Record<string, string>, job: string|null, with: string|null}} Place
  */
@@ -23,6 +23,9 @@ export function format(scenario, changed, job, other) {
   if (job && other) query.set("with", other);
   return `/?${query}`;
 }
+
+/** The address of a job alone: its values are known by its id. */
+export const addressOf = (job) => format(job.scenario, {}, job.id, null);
 
 const encode = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 

@@ -1,7 +1,7 @@
 /**
  * What the service has, as a Preact hook.
  *
- * Used by `app.js`.
+ * Used by `app.js`, `shelf.js` and `use_shelf.js`.
  */
 
 import { RETRY_S } from "./api.js";

@@ -1,7 +1,7 @@
 /**
  * The values of a scenario's form as a Preact hook.
  *
- * Used by `app.js`. They are what the address says of them; where it names a job only, what that job was asked for; and
+ * Used by `bench.js`. They are what the address says of them; where it names a job only, what that job was asked for; and
  * what was typed since then, which nothing but another address takes away and which the address tells soon after.
  */
 
