@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from service.events import JobEvent
 from service.experiments.words import counted
-from service.jobs import Job
+from service.jobs import Job, JobState
 from service.pictures import legend
 from service.pictures.axes import Axis
 from service.pictures.letters import fitted, width
-from service.pictures.svg import Element, element, picture, text
+from service.pictures.svg import Drawn, Element, element, picture, text
 from service.pictures.tracks import Span, Track, Tracks, make
 
 __all__ = ["draw"]
@@ -42,6 +42,22 @@ text {{ fill: #e6edf3 }} .quiet {{ fill: #9da7b3 }} .back {{ fill: #0d1117 }} .g
 def draw(job: Job, events: Iterable[JobEvent]) -> str:
     """Return the picture of a job's last attempt, as SVG."""
     tracks = make(job.result, events)
+    drawn = _threads(tracks) if _begun(job, tracks) else Drawn([], _TOP)
+    caption = fitted(_caption(job, tracks), _QUIET, _WIDTH - _RIGHT - _MARGIN)
+    content = [
+        element("rect", class_="back", width="100%", height="100%"),
+        element("text", [text(_title(job))], class_="title", x=_MARGIN, y=22),
+        element("text", [text(caption)], class_="quiet", x=_MARGIN, y=40),
+        *drawn.content,
+    ]
+    return picture(_WIDTH, drawn.bottom, content, title=_title(job), description=_words(job, tracks), style=_STYLE)
+
+
+def _begun(job: Job, tracks: Tracks) -> bool:
+    return job.result is not None or bool(tracks.active)
+
+
+def _threads(tracks: Tracks) -> Drawn:
     shown = tracks.tracks[:_MOST_TRACKS]
     pitch = 22.0 if len(shown) <= 16 else 14.0
     left, right = _left(shown), _WIDTH - _RIGHT
@@ -50,10 +66,7 @@ def draw(job: Job, events: Iterable[JobEvent]) -> str:
     looks = legend.looks(tracks.locks)
     meaning = legend.draw(looks, any(track.waits for track in shown), _MARGIN, right, bottom + _CURVE + 34)
     content = [
-        element("rect", class_="back", width="100%", height="100%"),
         element("defs", [legend.HATCH, _column(left - 6, bottom)]),
-        element("text", [text(_title(job))], class_="title", x=_MARGIN, y=22),
-        element("text", [text(fitted(_caption(job), _QUIET, right - _MARGIN))], class_="quiet", x=_MARGIN, y=40),
         *_grid(scale, bottom + _CURVE),
         element("g", _names(shown, pitch, left - 2 * _MARGIN), clip_path="url(#names)"),
         *(each for n, track in enumerate(shown) for each in _track(track, _TOP + pitch * n, pitch, scale, looks)),
@@ -61,7 +74,7 @@ def draw(job: Job, events: Iterable[JobEvent]) -> str:
         *meaning.content,
         element("text", [text(_signs(tracks, shown))], class_="quiet", x=right, y=22, text_anchor="end"),
     ]
-    return picture(_WIDTH, meaning.bottom, content, title=_title(job), description=_words(job, tracks), style=_STYLE)
+    return Drawn(content, meaning.bottom)
 
 
 def _left(shown: Sequence[Track]) -> float:
@@ -171,19 +184,34 @@ def _title(job: Job) -> str:
     return f"{job.scenario}: {job.outcome or job.status.value}"
 
 
-def _caption(job: Job) -> str:
+def _caption(job: Job, tracks: Tracks) -> str:
     result, python = job.result, job.python
-    meaning = result["meaning"] if result else None
     told = f"CPython {python['version']}, GIL {'on' if python['gil'] else 'off'}" if python else None
-    return ". ".join(part.rstrip(".") for part in (told, meaning) if part)
+    parts = told, _how_far(job, tracks), result["meaning"] if result else None
+    return ". ".join(part.rstrip(".") for part in parts if part)
+
+
+def _how_far(job: Job, tracks: Tracks) -> str | None:
+    """What is seen of a run of which there is no result; None where there is one."""
+    if job.result is not None:
+        return None
+    if not _begun(job, tracks):
+        return "It never began" if job.finished else "It has not begun"
+    seen = f"seen until {_time(tracks.end_s)}" if tracks.end_s else "seen to begin"
+    if job.finished:
+        return f"It was {seen}"
+    return f"It still runs, {seen}" if job.status is JobState.RUNNING else f"It waits to be run again, and was {seen}"
 
 
 def _words(job: Job, tracks: Tracks) -> str:
     """What there is to see, for those who do not see it."""
-    threads = len(tracks.tracks) - 1
+    how_far = _how_far(job, tracks)
+    if not _begun(job, tracks):
+        return f"{how_far}."
+    threads = f"{counted(len(tracks.tracks) - 1, 'thread')} beside the main thread"
     peak = max((count for _, count in tracks.active), default=None)
     waits = [(span.to_s - span.from_s, track.name, span.lock) for track in tracks.tracks for span in track.waits]
-    said = [f"{counted(threads, 'thread')} beside the main thread in {_time(tracks.end_s)}."]
+    said = [f"{how_far}: {threads}." if how_far else f"{threads} in {_time(tracks.end_s)}."]
     if peak is not None:
         said.append(f"At most {peak} {'was' if peak == 1 else 'were'} active at once.")
     if tracks.locks_until_s is not None:

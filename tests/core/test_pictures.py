@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.jobs import Job
+from service.jobs import Job, JobState
 from service.pictures import timeline, trace
 from service.pictures.letters import fitted, width
 from service.pictures.tracks import Flow, Span, make
@@ -235,6 +235,33 @@ def test_threads_are_counted_as_people_do(count: int, said: str) -> None:
     """The description says one thread, and two threads."""
     told = [STARTED, *(start(0.1, n, n + 1) for n in range(1, count + 1))]
     assert said in timeline.draw(ended_job(), told)
+
+
+CANCELLED = make_job().end_without_run(JobState.CANCELLED, T0)
+LOST = running_job().end_without_run(JobState.LOST, T0)
+
+
+@pytest.mark.parametrize(
+    ("job", "told", "said"),
+    [
+        (make_job(), [], "It has not begun"),
+        (running_job(), [], "It has not begun"),
+        (CANCELLED, [], "It never began"),
+        (running_job(), [STARTED], "It still runs, seen to begin: 0 threads beside the main thread"),
+        (running_job(), HANDED_ON, "It still runs, seen until 900 ms: 2 threads beside the main thread"),
+        (running_job().put_back(), HANDED_ON[:2], "It waits to be run again, and was seen until 100 ms: 1 thread"),
+        (LOST, HANDED_ON[:2], "It was seen until 100 ms: 1 thread beside the main thread"),
+        (ended_job(), HANDED_ON, "2 threads beside the main thread in 900 ms"),
+    ],
+)
+def test_how_far_a_run_was_seen(job: Job, told: list[dict[str, Any]], said: str) -> None:
+    """Of a run without a result the picture says whether it began and how far it was seen, and draws no more."""
+    drawn = ET.fromstring(timeline.draw(job, told))
+    words = [each.text or "" for each in drawn.iter(f"{SVG}text")]
+    assert (drawn.findtext(f"{SVG}desc") or "").startswith(said)
+    how_far, _, _ = said.partition(":")
+    assert (how_far in words) == (job.result is None)
+    assert ("MainThread" in words) == bool(told)
 
 
 def test_a_picture_of_very_many_events_is_small(job: Job) -> None:
