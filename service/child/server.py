@@ -7,7 +7,7 @@
        │  kill {job, stacks} ─────────────────▶│ fault handler's signal ─────────▶│ stacks of all its threads
        │                                       │ killpg ─────────────────────────▶│
        │  status: exited {code, signal, …} ◀───│ SIGCHLD: killpg, wait4           ✗
-       │                                       │ kill what it left behind
+       │                                       │ kill what it left behind, remove its folder
        │  ping ───────────────────────────────▶│
        │  pong ◀───────────────────────────────│
 
@@ -17,6 +17,8 @@ single-threaded (a fork carries over only the calling thread) and imports the st
 The status pipe is the server's own: how a child ended is observed by its parent, and no child can write there. Before a
 child is reaped its whole process group is killed, while its number still cannot belong to anybody else. What has left
 that group is adopted when the child ends (see `walls`), found there, and killed before the end is reported.
+
+Nothing that takes long is done here, where all other jobs would wait for it: see `cleaner`.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from types import ModuleType
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from service.child import cage, folders, loop, wire
+from service.child.cleaner import Cleaner
 from service.child.walls import Walls
 
 __all__ = ["serve"]
@@ -91,6 +94,7 @@ class _Server:
         self._ended: List[_Ended] = []  # what waits until nothing is left of it
         self._wakeup, self._signalled = os.pipe()
         self._base = os.getcwd()
+        self._cleaner = Cleaner(self._base, self._shed)
         self._highest = max(control.fileno(), self._wakeup, self._signalled)  # the highest descriptor ever open here
 
     def serve(self) -> None:
@@ -122,6 +126,8 @@ class _Server:
             _kill_group(pid)
         if self._walls.init is not None:
             _kill_group(self._walls.init)  # and with it whatever else is in its namespace
+        if self._cleaner.pid is not None:
+            _kill_group(self._cleaner.pid)
         while True:
             try:
                 self._bury(os.wait4(-1, 0))
@@ -183,7 +189,7 @@ class _Server:
             job = loop.Job(order, self._loaded.get(order["digest"]))
             pid = os.fork()
         except OSError as exc:
-            _remove(folder)  # the next attempt at this job makes it anew
+            self._cleaner.remove(folder)  # the next attempt at this job makes it anew
             _refuse(status, exc, [link, *own])
             return
         if pid == 0:
@@ -246,11 +252,12 @@ class _Server:
             if pid in self._children:
                 _kill_group(pid)
             self._bury(os.wait4(pid, 0))
+            self._cleaner.reaped(pid)
 
     def _bury(self, ended: Tuple[int, int, Any]) -> None:
         pid, status, used = ended
         child = self._children.pop(pid, None)
-        if child is None:  # adopted, or process 1
+        if child is None:  # adopted, the cleaner, or process 1
             return
         signal_number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
         dump = os.pread(child.faults, _MAX_DUMP_BYTES, 0).translate(None, _NOT_PLAIN).decode("ascii")
@@ -279,10 +286,16 @@ class _Server:
         for ended in due:
             _report(ended.status, ended.frame)
             os.close(ended.status)
-            _remove(ended.folder)
+            self._cleaner.remove(ended.folder)
 
     def _left_behind(self) -> List[int]:
-        return [pid for pid in self._walls.adopted() if pid not in self._children]
+        known = {*self._children, self._cleaner.pid}
+        return [pid for pid in self._walls.adopted() if pid not in known]
+
+    def _shed(self) -> None:
+        """In a process that is no job's: leave what is open here."""
+        signal.set_wakeup_fd(-1)
+        os.closerange(cage.FAULTS + 1, max([self._highest, *self._descriptors]) + 1)
 
 
 def serve(control_descriptor: int, limits: Dict[str, int]) -> None:
@@ -355,11 +368,3 @@ def _kill_group(pid: int) -> None:
             kill(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             pass
-
-
-def _remove(folder: str) -> None:
-    """Remove a job's folder and whatever is in it."""
-    try:
-        os.rmdir(folder)
-    except OSError:  # it is not empty, or not there any more
-        folders.remove(folder)

@@ -33,6 +33,7 @@ _CHILD_MAIN = Path(child_package.__file__).with_name("__main__.py")
 _KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH", "PATH")  # what an interpreter may need to start at all; the rest is scrubbed
 _END_TIMEOUT_S = 5.0  # for a fork server that was told goodbye to kill its children and go
 _SEND_TIMEOUT_S = 5  # for a fork server to take what it is told: one that is stopped holds nobody up for longer
+_CLEANING_S = 0.1  # for what it has left, while jobs wait for another one; what takes longer is done beside them
 _RECEIVE_BYTES = 65_536
 
 
@@ -113,6 +114,7 @@ class ForkServer:
         self, command: Sequence[str], kept: Collection[str], limits: dict[str, int], startup_timeout_s: float
     ) -> None:
         self._sending = threading.Lock()
+        self._cleaning = threading.Lock()  # held for good by who removes the folder
         self._asking = threading.Lock()  # held for a ping and its answer
         self._kept = frozenset(kept)
         self._unseen = set(kept)  # of these, the ones that it does not have yet; guarded by _sending
@@ -252,7 +254,15 @@ class ForkServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        folders.remove(self.folder)
+        if self._cleaning.acquire(blocking=False):
+            self._clean()
+
+    def _clean(self) -> None:
+        """Remove what is left in its folder; where that takes long, beside the caller."""
+        if not folders.remove(self.folder, _CLEANING_S):
+            rest = threading.Thread(target=folders.remove, args=(self.folder,), name="clean a fork server's folder")
+            with contextlib.suppress(RuntimeError):  # there is no room for a thread, or the service is at its end
+                rest.start()
 
 
 def process_end(exited: wire.Frame) -> ProcessEnd:

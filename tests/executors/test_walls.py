@@ -142,40 +142,6 @@ def test_folders_that_nobody_may_enter(executor: LocalExecutor) -> None:
     assert before == Path("/etc").stat().st_mode
 
 
-DEEP = """
-    for _ in range(1500):
-        os.mkdir("d")
-        os.chdir("d")
-"""
-
-
-def test_a_deep_folder(executor: LocalExecutor) -> None:
-    """Folders in folders, more than a path can name, are removed after their job, and the fork server goes on."""
-    server = executor.server()
-    order = make_order(write_scenario(DEEP))
-    assert JobState.SUCCEEDED == executor.run(order, SILENT, Cancel()).status
-    wait_until(lambda: not (Path(server.folder) / order.job_id).exists())
-    assert JobState.SUCCEEDED == executor.run(make_order(write_scenario("pass")), SILENT, Cancel()).status
-    assert server is executor.server()
-
-
-def test_a_deep_folder_of_a_killed_fork_server() -> None:
-    """What a fork server can remove no more the service removes, however deep, and another one takes its place."""
-    body = f"{DEEP}    os.chdir(os.environ['HOME'])\n    raise_flag()\n    time.sleep(60)"
-    executor = LocalExecutor(LIMITS)
-    try:
-        first = executor.server()
-        with running(executor, make_order(write_scenario(body))) as job:
-            job.flag()
-            os.kill(first.pid, signal.SIGKILL)
-            with pytest.raises(ForkServerDied):
-                job.report()
-        assert JobState.SUCCEEDED == executor.run(make_order(write_scenario("pass")), SILENT, Cancel()).status
-        wait_until(lambda: not Path(first.folder).exists())
-    finally:
-        executor.close()
-
-
 def test_jobs_do_not_reach_each_other(executor: LocalExecutor) -> None:
     """A signal to everybody, or a file of another job's, is out of reach for a scenario, and that job goes on."""
     if any(wall.missing for wall in executor.walls() if wall.name in ("signals", "files")):
