@@ -93,17 +93,24 @@ class _Patience(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
+        rest: bytes | None = data
+        while rest:  # once more for each wish to upgrade
+            rest = self._fed(rest)
+
+    def _fed(self, data: bytes) -> bytes | None:
+        """Parse what was received; return what is to be parsed in place of a wish to upgrade and what follows it."""
         self._untold_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as exc:
-            self._decline_upgrade(data[exc.args[0] :])
+            return self._without_upgrade(data[exc.args[0] :])
         except httptools.HttpParserError as exc:
             cause = exc.__context__
             self._refuse(cause.refusal if isinstance(cause, _Refused) else "not-http")
         else:
             if self._untold_bytes > MOST_HEAD_BYTES:
                 self._refuse("large-headers")
+        return None
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -130,7 +137,7 @@ class _Patience(HttpToolsProtocol):
         self._stop("headers")
         self._in_head = False
         self._untold_bytes = 0
-        if self.parser.should_upgrade():  # the parser thinks that the rest is no HTTP: see `_decline_upgrade`
+        if self.parser.should_upgrade():  # the parser thinks that the rest is no HTTP: see `_fed`
             return
         self._take_host_from_target()
         super().on_headers_complete()
@@ -157,8 +164,8 @@ class _Patience(HttpToolsProtocol):
             self._stop("body")
             super().on_message_complete()
 
-    def _decline_upgrade(self, rest: bytes) -> None:
-        """Read a request as the HTTP/1.1 that it is: nobody has to switch to WebSocket or HTTP/2.
+    def _without_upgrade(self, rest: bytes) -> bytes | None:
+        """Return a request as the HTTP/1.1 that it is: nobody has to switch to WebSocket or HTTP/2.
 
         Source:
             RFC 9110, section 7.8.
@@ -166,11 +173,11 @@ class _Patience(HttpToolsProtocol):
         method = self.parser.get_method()
         if method == b"CONNECT":
             self._refuse("not-http")
-            return
+            return None
         lines = [b"%b %b HTTP/%b" % (method, self.url, self.parser.get_http_version().encode())]
         lines += [b"%b: %b" % each for each in self.headers if each[0] != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
-        self.data_received(b"\r\n".join([*lines, b"", b""]) + rest)
+        return b"\r\n".join([*lines, b"", b""]) + rest
 
     def _give_up_body(self) -> None:
         """Hang up on who still sends what was answered already; who is not answered yet is told by the app."""
@@ -200,8 +207,17 @@ class _Patience(HttpToolsProtocol):
         super().resume_writing()
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer what is no request, and hang up; in the middle of another answer only hang up."""
-        if not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete):
+        """Answer what is no request, and hang up; in the middle of another answer only hang up.
+
+        A request that is there as a whole is answered first: what follows it costs the connection, and not the answer.
+        """
+        waited_for = self.cycle is not None and not self.cycle.response_complete
+        if waited_for and not self.pipeline and not self.cycle.more_body:
+            self.cycle.keep_alive = False
+            self._stop("headers")  # of what follows: that is read no more
+            return
+        silent = not waited_for or (not self.pipeline and not self.cycle.response_started)
+        if silent and not self.transport.is_closing():
             request_id = uuid.uuid4().hex
             self.transport.write(_answer(refusal, request_id, self.server_state.default_headers))
             status = AT_BORDER[refusal].status

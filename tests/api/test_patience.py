@@ -99,6 +99,8 @@ class TestHead:
             (post(b"abcd", b"Content-Length: 3\r\nContent-Length: 4\r\n"), 400, "not-http"),
             (post(b"0\r\n\r\n", b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), 400, "not-http"),
             (post(b"", b"Content-Length: " + b"9" * 30 + b"\r\n"), 400, "not-http"),
+            (post(b"zz\r\n{}\r\n0\r\n\r\n", b"Transfer-Encoding: chunked\r\n"), 400, "not-http"),
+            (post(JOB, b"Transfer-Encoding: xchunked\r\n"), 400, "not-http"),
             (b"GET http://me:secret@localhost/healthz HTTP/1.1\r\n" + HOST + b"\r\n", 400, "not-http"),
             (b"GET /healthz HTTP/1.1\r\n" + CLOSE + b"\r\n", 400, "unclear-host"),
             (get(b"/healthz", b"Host: 127.0.0.1\r\n"), 400, "unclear-host"),
@@ -140,6 +142,16 @@ class TestHead:
         """The largest head that is allowed, HTTP/1.0 without a host, and a whole address that names us are answered."""
         assert 200 == answered(live_server, request_bytes).status
 
+    @pytest.mark.parametrize("behind", [b"}", b"garbage\r\n\r\n", b"\x00\x01", b"GET / HTTP/9.9\r\n\r\n"])
+    def test_what_follows_a_request_costs_the_connection_and_not_the_answer(
+        self, live_server: Server, behind: bytes
+    ) -> None:
+        """Whoever counts a body one short, say, hears of the job that was accepted, and then the end."""
+        length = b"Prefer: wait=10\r\nContent-Length: %d\r\n" % len(JOB)
+        raw = sent(live_server, post(JOB, length) + behind)
+        assert [b"200"] == [part.split()[0] for part in raw.split(b"HTTP/1.1 ")[1:]]
+        assert b'"status":"succeeded"' in raw
+
     def test_costs_no_memory(self, live_server: Server) -> None:
         """Headers without an end, in any part of a request, are cut off, and nothing of them is kept."""
         endless = b"a" * 30_000_000
@@ -172,6 +184,12 @@ class TestUpgrade:
         assert set(answer.headers) >= SECURE
         foreign = b"Origin: http://evil.example\r\n" + lines
         assert 403 == answered(live_server, b"GET /v1/jobs HTTP/1.1\r\n" + foreign).status
+
+    def test_of_many_requests_in_a_row(self, live_server: Server) -> None:
+        """However many requests on a connection wish to upgrade, each is answered, and then the next one is read."""
+        wish = b"GET /healthz HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        raw = sent(live_server, wish * 3_000 + get(b"/healthz"))
+        assert [b"200"] * 3_001 == [part.split()[0] for part in raw.split(b"HTTP/1.1 ")[1:]]
 
     def test_to_http_2_does_not_lose_the_body(self, live_server: Server) -> None:
         """What `curl --http2` posts is read, and so is the next request on the connection."""
