@@ -134,7 +134,7 @@ def create_app(
         pictures.make_router(desk),
         atomicity.make_router(found, intake, executor),
         experiments.make_router(desk, bench, experimenter),
-        scenarios.make_router(found, intake, settings.try_timeout_s, {"threads": settings.try_max_threads}),
+        scenarios.make_router(found, intake, _try_limits(settings)),
         system.make_router(desk, executor, _shown_limits(settings)),
         metrics.make_router(desk, counted),
     ):
@@ -187,9 +187,15 @@ def _runner_limits(settings: Settings) -> RunnerLimits:
 
 def _request_limits(settings: Settings) -> RequestLimits:
     return RequestLimits(
-        fields={"threads": settings.max_threads, "iterations": settings.max_iterations},
+        most={"threads": settings.max_threads, "iterations": settings.max_iterations},
         default_timeout_s=settings.default_timeout_s,
         max_timeout_s=settings.max_timeout_s,
+    )
+
+
+def _try_limits(settings: Settings) -> scenarios.TryLimits:
+    return scenarios.TryLimits(
+        timeout_s=settings.try_timeout_s, threads=min(settings.try_max_threads, settings.max_threads)
     )
 
 

@@ -48,6 +48,8 @@ OPTIONS = frozenset({"scenario", "python", "gil", "timeout_s", "label", "trace",
 
 _TIMINGS: Mapping[str, Better] = {"wall_s": "lower", "cpu_s": "lower"}  # of those, what a scenario itself takes
 
+_COUNTED = ("threads", "iterations")  # what parameters count and settings limit
+
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _LANES = typing.get_args(Lane)
 _GRADES = typing.get_args(Grade)
@@ -108,6 +110,36 @@ class Scenario:
     def fields(self) -> dict[str, dataclasses.Field[Any]]:
         """Return the parameters, by name, in order."""
         return {field.name: field for field in dataclasses.fields(self.params_type)}
+
+    def counting(self, what: str) -> tuple[str, ...]:
+        """Return the parameters that count something, as their name or `counts` in their metadata says.
+
+        Args:
+            what: `threads` or `iterations`.
+        """
+        return tuple(name for name, field in self.fields().items() if field.metadata.get("counts", name) == what)
+
+    def teams(self, values: Mapping[str, Any]) -> list[dict[str, int]]:
+        """Return the threads that parameters ask for: of each team that lives at a time, how many by parameter.
+
+        A number asks for that many, and a list for one for each item, all of them in one team; a list of numbers asks
+        for a team of each size, one after the other.
+
+        Args:
+            values: of the parameters that count threads, valid or not: what is neither asks for none.
+        """
+        together: dict[str, int] = {}
+        in_turn: list[dict[str, int]] = []
+        for name in self.counting("threads"):
+            value = values[name]
+            if isinstance(value, int):
+                together[name] = value
+            elif isinstance(value, (list, tuple)):
+                if all(isinstance(each, int) for each in value):
+                    in_turn += [{name: each} for each in value]
+                else:
+                    together[name] = len(value)
+        return [together, *in_turn]
 
     def lane(self, params: Any) -> Lane:
         """Return the lane for these parameters (anything with the attributes of `Params`).
@@ -292,13 +324,20 @@ def _check_params(module: ModuleType) -> None:
             raise BadScenario(f"Its parameter {field.name!r} has no default.")
         if not isinstance(field.metadata.get("description"), str) or not field.metadata["description"]:
             raise BadScenario(f"Its parameter {field.name!r} has no description in its metadata.")
+        if field.metadata.get("counts", _COUNTED[0]) not in _COUNTED:
+            raise BadScenario(f"The `counts` of its parameter {field.name!r} must be one of {_COUNTED}.")
 
 
 def _check_types(scenario: Scenario) -> None:
     try:
-        scenario.hints()
+        hints = scenario.hints()
     except Exception as exc:
         raise BadScenario(f"The types of its parameters cannot be found: {type(exc).__name__}: {exc}") from exc
+    for name in scenario.counting("threads"):
+        if hints[name] is not int and typing.get_origin(hints[name]) is not tuple:
+            raise BadScenario(
+                f"Its parameter {name!r} counts threads and must be an int, or a tuple with one for each."
+            )
 
 
 def _check_functions(scenario: Scenario) -> None:

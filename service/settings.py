@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     """Jobs that may wait, over both lanes; one more is answered 503. Default: a minute of work, roughly."""
 
     max_threads: int = Field(512, ge=1, le=4_096)
-    """Threads that one job may ask for. Default: far beyond the point where more threads stop helping."""
+    """Threads that one job may ask for, in all. Default: far beyond the point where more threads stop helping."""
 
     max_iterations: int = Field(10_000_000, ge=1)
     """Iterations per thread that one job may ask for. Default: some seconds of a loop per thread."""
@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     """Seconds that a job of `/v1/try` may run. Default: a person looks at an address bar no longer than that."""
 
     try_max_threads: int = Field(64, ge=1)
-    """Threads that a job of `/v1/try` may ask for. Default: a link on a slide should not load a machine."""
+    """Threads that a job of `/v1/try` may ask for, in all. Default: a link on a slide should not load a machine."""
 
     max_body_bytes: int = Field(256 * _KIB, ge=_KIB)
     """Size of a request's body. Default: a hundred times the longest sensible request."""

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Union
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
 from service.api import bodies
 from service.catalog import Catalog, Scenario, Unavailable
 from service.errors import BadScenario
 from service.events import Trace
 
-__all__ = ["RequestLimits", "RequestUnion"]
+__all__ = ["RequestLimits", "RequestUnion", "lowered"]
 
 _STRICT = {int, float, bool, str}  # a "4" for a number is a mistake that we tell, with the 4 it stands for
 
@@ -31,10 +31,11 @@ class RequestLimits:
     """What a request may ask for; the limits stand in the schema.
 
     Attributes:
-        fields: the highest value of a parameter, by its name, whatever the scenario itself allows.
+        most: the highest value of a parameter, by what it counts, whatever the scenario itself allows. That of
+            `threads` holds for all parameters together that count them.
     """
 
-    fields: dict[str, int]
+    most: dict[str, int]
     default_timeout_s: float
     max_timeout_s: float
 
@@ -59,7 +60,8 @@ class RequestUnion:
             else:
                 self.models[scenario.name], self._schemas[scenario.name] = model, schema
         self.catalog = Catalog([each for each in catalog if each.name in self.models], unavailable)
-        models = tuple(self.models.values())
+        self._most_threads = limits.most.get("threads")
+        models = tuple(Annotated[model, AfterValidator(self._hold_to_threads)] for model in self.models.values())
         self.annotation: Any = Annotated[Union[models], Field(discriminator="scenario")]  # noqa: UP007  made at run time
         adapted: Any = self.annotation  # a type made at run time, which mypy cannot know for one
         self._adapter: TypeAdapter[Any] = TypeAdapter(adapted)
@@ -89,6 +91,23 @@ class RequestUnion:
         """Return the JSON Schema of a scenario's request."""
         return self._schemas[name]
 
+    def _hold_to_threads(self, request: Any) -> Any:
+        """Refuse parameters that are each within the limit, and ask together for more threads than one job may have."""
+        scenario = self.catalog.get(request.scenario)
+        for team in scenario.teams({name: getattr(request, name) for name in scenario.counting("threads")}):
+            if self._most_threads is not None and sum(team.values()) > self._most_threads:
+                raise ValueError(
+                    f"That makes {sum(team.values())} threads; a job can have {self._most_threads}. "
+                    f"Lower {' or '.join(team)}."
+                )
+        return request
+
+
+def lowered(parameter: dataclasses.Field[Any], most: int | None) -> Any:
+    """Return the default of a parameter, or the most that it can be if that is less and the scenario can do with it."""
+    default, least = parameter.default, parameter.metadata.get("ge", most)
+    return min(default, most) if most is not None and isinstance(default, int) and least <= most else default
+
 
 def _try_model(scenario: Scenario, limits: RequestLimits) -> tuple[type[Any], dict[str, Any]]:
     """Return the model of a scenario's request and its JSON Schema, made alone: one that is bad spoils no other.
@@ -112,12 +131,14 @@ def _request_model(scenario: Scenario, limits: RequestLimits) -> type[Any]:
     ]
     for name, parameter in scenario.fields().items():
         metadata = dict(parameter.metadata)
-        if name in limits.fields:
-            metadata["le"] = min(metadata.get("le", limits.fields[name]), limits.fields[name])
-        hint = _strict_items(hints[name])
+        most = limits.most.get(metadata.pop("counts", name))
+        bound = _bound(hints[name])
+        if most is not None and bound is not None:
+            metadata[bound] = min(metadata.get(bound, most), most)
+        hint = _strict_items(hints[name], most if bound is None else None)
         if hint is hints[name] and {hint, *typing.get_args(hint)} & _STRICT:
             metadata["strict"] = True
-        members.append((name, hint, field(default=parameter.default, metadata=metadata)))
+        members.append((name, hint, field(default=lowered(parameter, most), metadata=metadata)))
     members += _options(limits)
     return dataclasses.make_dataclass(
         "".join(part.title() for part in scenario.name.split("_")) + "Job",
@@ -129,13 +150,20 @@ def _request_model(scenario: Scenario, limits: RequestLimits) -> type[Any]:
     )
 
 
-def _strict_items(hint: Any) -> Any:
+def _bound(hint: Any) -> str | None:
+    """What holds a parameter to the most that it may count; None is a list of numbers, each of which is held alone."""
+    if typing.get_origin(hint) is not tuple:
+        return "le"
+    return None if typing.get_args(hint)[0] is int else "max_length"
+
+
+def _strict_items(hint: Any, most: int | None) -> Any:
     """A list of numbers as a list of strict numbers; a strict tuple would refuse the list that JSON has for it."""
     items = typing.get_args(hint)
     if typing.get_origin(hint) is not tuple or items[0] not in _STRICT:
         return hint
     item: Any = items[0]
-    strict: Any = Annotated[item, Field(strict=True)]
+    strict: Any = Annotated[item, Field(strict=True, le=most)]
     return types.GenericAlias(tuple, (strict, ...))
 
 

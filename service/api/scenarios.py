@@ -1,5 +1,6 @@
 """`/v1/scenarios`: what can be run, and the code itself; `/v1/try`: run it by a bare GET."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
@@ -8,11 +9,11 @@ from starlette.responses import PlainTextResponse, Response
 
 from service.api.answers import JsonAnswer, documented
 from service.api.jobs import Intake
-from service.api.requests import RequestUnion
+from service.api.requests import RequestUnion, lowered
 from service.api.schemas import JobView, ScenarioList, ScenarioView, measure_view
 from service.catalog import Catalog, Scenario
 
-__all__ = ["make_router"]
+__all__ = ["TryLimits", "make_router"]
 
 ScenarioName = Annotated[str, Path(description="A scenario's `name`.", examples=["counter"], max_length=100)]
 
@@ -31,12 +32,19 @@ _FREE_QUERY = {
 }
 
 
-def make_router(catalog: Catalog, intake: Intake, try_timeout_s: float, try_limits: dict[str, int]) -> APIRouter:
+@dataclass(frozen=True, slots=True)
+class TryLimits:
+    """What a job that a link starts may ask for: the longest time that it may run, and its threads in all."""
+
+    timeout_s: float
+    threads: int
+
+
+def make_router(catalog: Catalog, intake: Intake, limits: TryLimits) -> APIRouter:
     """Return the endpoints of `/v1/scenarios` and `/v1/try`.
 
     Args:
-        try_timeout_s: the longest that a job of `/v1/try` may run.
-        try_limits: the highest values of parameters there, by name.
+        limits: of the jobs of `/v1/try`.
     """
     router = APIRouter(prefix="/v1", tags=["scenarios"])
 
@@ -81,10 +89,9 @@ def make_router(catalog: Catalog, intake: Intake, try_timeout_s: float, try_limi
     )
     async def try_scenario(request: Request, scenario: ScenarioName) -> Response:
         """Run a small job by a bare GET, for an address bar or a slide; the answer is the finished job."""
-        catalog.get(scenario)
-        body = intake.requests.from_query(scenario, dict(request.query_params))
-        body.setdefault("timeout_s", try_timeout_s)
-        _check_small(body, {**try_limits, "timeout_s": try_timeout_s})
+        found = catalog.get(scenario)
+        body = _small_defaults(found, limits) | intake.requests.from_query(scenario, dict(request.query_params))
+        _check_small(found, body, limits)
         job = intake.validate(body, "query")
         answer = await intake.submit(job, f"wait={intake.desk.max_wait_s}")
         answer.headers["Cache-Control"] = "no-store"
@@ -94,21 +101,51 @@ def make_router(catalog: Catalog, intake: Intake, try_timeout_s: float, try_limi
     return router
 
 
-def _check_small(body: dict[str, Any], limits: dict[str, float]) -> None:
+def _small_defaults(scenario: Scenario, limits: TryLimits) -> dict[str, Any]:
+    """What a link need not say, where the usual default would be too much for it."""
+    fields = {name: field for name, field in scenario.fields().items() if name in scenario.counting("threads")}
+    small = {name: lowered(field, limits.threads) for name, field in fields.items()}
+    changed = {name: value for name, value in small.items() if value != fields[name].default}
+    return {"timeout_s": limits.timeout_s, **changed}
+
+
+def _check_small(scenario: Scenario, body: dict[str, Any], limits: TryLimits) -> None:
     """Hold a job that a link can start to tighter limits than one that is posted."""
-    found = [
-        {
-            "type": "less_than_equal",
-            "loc": ("query", name),
-            "msg": f"By a link, {name} can be at most {limit:g}; post a job for more",
-            "input": body[name],
-            "ctx": {"le": limit},
-        }
-        for name, limit in limits.items()
-        if isinstance(body.get(name), (int, float)) and body[name] > limit
-    ]
+    found = []
+    if isinstance(body["timeout_s"], (int, float)) and body["timeout_s"] > limits.timeout_s:
+        text = f"timeout_s can be at most {limits.timeout_s:g}"
+        found.append(_too_much("timeout_s", body["timeout_s"], limits.timeout_s, text))
+    values = {**{name: field.default for name, field in scenario.fields().items()}, **body}
+    for team in scenario.teams(values):
+        text = f"{' and '.join(team)} can be at most {limits.threads}{' together' if len(team) > 1 else ''}"
+        found += [_too_much(name, values[name], most, text) for name, most in _room(team, limits.threads).items()]
     if found:
         raise RequestValidationError(found)
+
+
+def _room(team: dict[str, int], threads: int) -> dict[str, int]:
+    """Return what can be at most of the parameters that are too many together: of the largest one what the others
+    leave, or, if they leave nothing, of each an equal share.
+    """
+    total = sum(team.values())
+    if total <= threads:
+        return {}
+    largest = max(team, key=lambda name: team[name])
+    left = threads - (total - team[largest])
+    share = threads // len(team)
+    return {largest: left} if left > 0 else {name: share for name in team if team[name] > share}
+
+
+def _too_much(name: str, value: Any, most: float, text: str) -> dict[str, Any]:
+    """The mistake as pydantic would tell it of the parameter alone."""
+    number = isinstance(value, (int, float)) or all(isinstance(each, int) for each in value)
+    return {
+        "type": "less_than_equal" if number else "too_long",
+        "loc": ("query", name),
+        "msg": f"By a link, {text}; post a job for more",
+        "input": value,
+        "ctx": {"le": most} if number else {"field_type": "List", "max_length": most},
+    }
 
 
 def _item(scenario: Scenario) -> dict[str, Any]:

@@ -209,7 +209,11 @@ class Params:
             Call("print_numbers", (5,), {"delay_s": 1.0}, "Numbers", daemon=False),
             Call("print_letters", ("ABCDE",), {"delay_s": 1.0}, "Letters", daemon=False),
         ),
-        metadata={"max_length": 64, "description": "The threads, in the order in which they start; at least one."},
+        metadata={
+            "max_length": 64,
+            "counts": "threads",
+            "description": "The threads, in the order in which they start; at least one.",
+        },
     )
     join: bool = field(
         default=True, metadata={"description": "Whether the main thread waits for all of them before it ends."}

@@ -129,7 +129,11 @@ class Params:
     )
     curve: Tuple[int, ...] = field(
         default=(),
-        metadata={"max_length": 16, "description": "Further numbers of threads to measure in the same run."},
+        metadata={
+            "max_length": 16,
+            "counts": "threads",
+            "description": "Further numbers of threads to measure in the same run.",
+        },
     )
     rounds: int = field(
         default=3,

@@ -85,7 +85,8 @@ def lane(params: Params) -> str:
 @dataclass(frozen=True)
 class Params:
     max_workers: int = field(
-        default=4, metadata={"ge": 1, "le": 256, "description": "How many threads the pool may have."}
+        default=4,
+        metadata={"ge": 1, "le": 256, "counts": "threads", "description": "How many threads the pool may have."},
     )
     tasks: int = field(default=12, metadata={"ge": 1, "le": 10_000, "description": "How many tasks it is given."})
     work: Literal["sleep", "python"] = field(

@@ -98,7 +98,9 @@ class Params:
             "consumer reads the first item and then deletes it, if there is one; with `list_pop` it pops it."
         },
     )
-    producers: int = field(default=2, metadata={"ge": 1, "le": 256, "description": "How many threads make items."})
+    producers: int = field(
+        default=2, metadata={"ge": 1, "le": 256, "counts": "threads", "description": "How many threads make items."}
+    )
     threads: int = field(
         default=4, metadata={"ge": 1, "le": 256, "description": "How many threads take items: the consumers."}
     )

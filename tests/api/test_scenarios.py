@@ -132,6 +132,27 @@ class TestList:
         assert 1 == client.get("/v1/scenarios/brought").json()["parameters"]["properties"]["mode"]["minimum"]
         assert "succeeded" == client.run({"scenario": "brought", "mode": 2})["status"]
 
+    @pytest.mark.parametrize(
+        ("parameter", "keyword"),
+        [
+            ('mode: int = field(default=1, metadata={"counts": "threads", "description": "A number."})', "maximum"),
+            ('mode: int = field(default=1, metadata={"counts": "iterations", "description": "A number."})', "maximum"),
+            (
+                'mode: tuple[str, ...] = field(default=(), metadata={"counts": "threads", "description": "Names."})',
+                "maxItems",
+            ),
+        ],
+    )
+    def test_what_another_package_counts_is_limited(
+        self, make_client: MakeClient, bring: Callable[[str], None], parameter: str, keyword: str
+    ) -> None:
+        """A parameter of another package's scenario that says what it counts is held to the setting."""
+        bring(parameter)
+        client = make_client(max_threads=3, max_iterations=3)
+        assert 3 == client.get("/v1/scenarios/brought").json()["parameters"]["properties"]["mode"][keyword]
+        value = 4 if keyword == "maximum" else ["a", "b", "c", "d"]
+        assert 422 == client.post("/v1/jobs", json={"scenario": "brought", "mode": value}).status_code
+
 
 @pytest.mark.parametrize("name", NAMES)
 class TestScenario:

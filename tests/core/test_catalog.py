@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -57,6 +58,8 @@ def run(params, lab):
 '''
 
 _THREADS = 'threads: int = field(default=2, metadata={"ge": 1, "description": "How many threads."})'
+
+_COUNTS = 'more: {type} = field(default={default}, metadata={{{counts}"description": "How many more."}})'
 
 _numbers = itertools.count(1)
 
@@ -189,6 +192,30 @@ def test_a_lane_that_breaks_for_other_parameters_is_a_bad_scenario(write: Write)
         sample.lane(SimpleNamespace(threads=3))
 
 
+def test_threads_are_counted_by_name_and_by_metadata(write: Write) -> None:
+    """What is called `threads`, and what says that it counts them, asks for threads; the rest does not."""
+    more = _COUNTS.format(type="int", default="3", counts='"counts": "threads", ')
+    sample = _load(write((_THREADS, f"{_THREADS}\n    {more}")))
+    assert (("threads", "more"), ()) == (sample.counting("threads"), sample.counting("iterations"))
+    assert [{"threads": 2, "more": 3}] == sample.teams({"threads": 2, "more": 3, "lock": 5})
+    assert [{"threads": 2}] == sample.teams({"threads": 2, "more": "many"})
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ((), [{"threads": 2}]),
+        ([1, 16], [{"threads": 2}, {"more": 1}, {"more": 16}]),
+        ([{}, {}, {}], [{"threads": 2, "more": 3}]),
+    ],
+)
+def test_lists_count_their_items_or_what_these_say(write: Write, value: Any, expected: list[dict[str, int]]) -> None:
+    """A list asks for a thread for each item, and a list of numbers for so many, one time after the other."""
+    more = _COUNTS.format(type="tuple[int, ...]", default="()", counts='"counts": "threads", ')
+    sample = _load(write((_THREADS, f"{_THREADS}\n    {more}")))
+    assert expected == sample.teams({"threads": 2, "more": value})
+
+
 def test_a_name_that_nobody_knows_is_refused_with_the_names_there_are(write: Write) -> None:
     """`ScenarioNotFound` carries what was asked for and what could have been."""
     sample = _load(write())
@@ -220,6 +247,21 @@ _BROKEN = {
         "threads: int",
         "threads: Number",
         "types of its parameters cannot be found: NameError: name 'Number' is not defined",
+    ),
+    "a count of what is not counted": (
+        '{"ge": 1, ',
+        '{"counts": "sheep", ',
+        r"`counts` of its parameter 'threads' must be one of \('threads', 'iterations'\)",
+    ),
+    "threads that cannot be counted": (
+        "threads: int",
+        "threads: float",
+        "parameter 'threads' counts threads and must be an int, or a tuple",
+    ),
+    "threads that may be none": (
+        _THREADS,
+        _COUNTS.format(type="int | None", default="None", counts='"counts": "threads", '),
+        "parameter 'more' counts threads and must be an int, or a tuple",
     ),
     "measures as a list": ('LANE = "wait"', 'LANE = "wait"\nMEASURES = ["wall_s"]', "MEASURES must be a dictionary"),
     "measures as a number": ('LANE = "wait"', 'LANE = "wait"\nMEASURES = 3', "MEASURES must be a dictionary"),

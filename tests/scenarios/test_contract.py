@@ -154,6 +154,21 @@ def corners(scenario: Scenario) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_only_what_counts_threads_makes_them(run_scenario: Run, catalog: Catalog, name: str) -> None:
+    """With every other number at a dozen, a scenario has the threads that it was asked for, and two of its own."""
+    scenario = catalog.get(name)
+    numbers = {each.name: each for each in scenario.fields().values() if scenario.hints()[each.name] is int}
+    dozen = {each: min(12, field.metadata["le"]) for each, field in numbers.items()}
+    counting = {each: numbers[each].metadata["ge"] for each in scenario.counting("threads") if each in numbers}
+    params = {**QUICK[name], **dozen, **counting}
+    values = {each: params.get(each, field.default) for each, field in scenario.fields().items()}
+    result = run_scenario(name, **params).result
+    assert result is not None
+    threads = result["active_threads"]
+    assert threads["peak"] - threads["before"] <= max(sum(team.values()) for team in scenario.teams(values)) + 2
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_parameters_have_limits(catalog: Catalog, name: str) -> None:
     """Every number has a smallest and a largest value, and every default is within them."""
     scenario = catalog.get(name)
