@@ -122,7 +122,8 @@ class Watched {
     this.#finish();
     this.changed();
     const events = await readEvents(this.run.id).catch(() => []);
-    if (events.some(({ type }) => type === "started")) this.#set({ lanes: fromEvents(events) });
+    const whole = events.some(({ type }) => type === "started") && events.at(-1).type === "state";
+    if (whole) this.#set({ lanes: fromEvents(events) });
     this.#finish();
   }
 
