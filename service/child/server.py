@@ -145,6 +145,8 @@ class _Server:
         data, descriptors, _, _ = socket.recv_fds(self._control, _CONTROL_BYTES, _MAX_DESCRIPTORS)
         if not data:
             return False
+        if not os.path.isdir(self._base):  # something has cleaned up: without it there is no folder for any job
+            raise SystemExit("The fork server ends, for its folder is gone: {}".format(self._base))
         self._descriptors += descriptors
         for frame in self._frames.feed(data):
             if frame["type"] == "fork":

@@ -118,8 +118,8 @@ class ForkServer:
         self._asking = threading.Lock()  # held for a ping and its answer
         self._kept = frozenset(kept)
         self._unseen = set(kept)  # of these, the ones that it does not have yet; guarded by _sending
-        self.folder = tempfile.mkdtemp(prefix="threadlab-")
-        self._control, theirs = socket.socketpair()
+        self.folder = _make_folder()
+        self._control, theirs = self._make_sockets()
         self._control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_TIMEOUT_S, 0))
         with theirs:
             self._process = self._spawn(command, theirs, limits)
@@ -129,6 +129,15 @@ class ForkServer:
         except (OSError, KeyError, TypeError, wire.BadFrame, ForkServerDied) as exc:
             self.close()
             raise ForkServerDied(f"The fork server of {shlex.join(command)} did not come up: {exc}") from exc
+
+    def _make_sockets(self) -> tuple[socket.socket, socket.socket]:
+        try:
+            return socket.socketpair()
+        except OSError as exc:
+            folders.remove(self.folder)
+            raise ForkServerDied(
+                f"This process has no descriptors left for a fork server: {exc}. Raise its limit (`ulimit -n`)."
+            ) from exc
 
     def _spawn(self, command: Sequence[str], theirs: socket.socket, limits: dict[str, int]) -> subprocess.Popen[bytes]:
         environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
@@ -165,9 +174,16 @@ class ForkServer:
                 raise TimeoutError("timed out")
             data = self._control.recv(_RECEIVE_BYTES)
             if not data:
-                raise ForkServerDied(f"it ended with exit code {self._process.wait(_END_TIMEOUT_S)}")
+                raise ForkServerDied(self._end())
             for frame in self._frames.feed(data):
                 return frame
+
+    def _end(self) -> str:
+        """Say how it ended, after it has closed its socket; to clean up may take it longer than this waits."""
+        try:
+            return f"it ended with exit code {self._process.wait(_END_TIMEOUT_S)}"
+        except subprocess.TimeoutExpired:
+            return f"it hung up, and has not ended after {_END_TIMEOUT_S:g} s"
 
     @property
     def alive(self) -> bool:
@@ -220,10 +236,10 @@ class ForkServer:
             self._say({"type": "kill", "job": job_id, "stacks": stacks})
 
     def ping(self, timeout_s: float) -> None:
-        """See that it still obeys.
+        """See that it still obeys, and has a folder to work in.
 
         Raises:
-            ForkServerDied: it did not answer in time.
+            ForkServerDied: it did not answer in time, or ended.
         """
         with self._asking:
             with self._sending:
@@ -232,6 +248,8 @@ class ForkServer:
                 self._answer(time.monotonic() + timeout_s)
             except (OSError, ValueError) as exc:  # a ValueError: another thread has closed it
                 raise ForkServerDied(f"The fork server did not answer within {timeout_s:g} s.") from exc
+            except ForkServerDied as exc:
+                raise ForkServerDied(f"The fork server is gone: {exc}") from exc
 
     def _say(self, frame: wire.Frame, *descriptors: int) -> None:
         """Send a frame, and the lock `_sending` is held."""
@@ -263,6 +281,16 @@ class ForkServer:
             rest = threading.Thread(target=folders.remove, args=(self.folder,), name="clean a fork server's folder")
             with contextlib.suppress(RuntimeError):  # there is no room for a thread, or the service is at its end
                 rest.start()
+
+
+def _make_folder() -> str:
+    try:
+        return tempfile.mkdtemp(prefix="threadlab-")
+    except OSError as exc:
+        raise ForkServerDied(
+            f"No folder can be made for a fork server: {exc}. "
+            "See that TMPDIR names one in which the service's user may write, and that there is room."
+        ) from exc
 
 
 def process_end(exited: wire.Frame) -> ProcessEnd:

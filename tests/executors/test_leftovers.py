@@ -1,9 +1,13 @@
-"""What jobs leave in their folders is removed after them, and holds nobody up."""
+"""What jobs leave in their folders is removed after them and holds nobody up; a folder that is gone is made anew."""
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
+import socket
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -102,3 +106,45 @@ def test_many_files_of_a_killed_fork_server(own: LocalExecutor, monkeypatch: pyt
     wait_until(lambda: not first.alive)
     assert JobState.SUCCEEDED == own.run(make_order(write_scenario("pass")), SILENT, Cancel()).status
     wait_until(lambda: not Path(first.folder).exists(), 60.0)
+
+
+@pytest.mark.parametrize("who", ["a job", "a probe"])
+def test_a_fork_server_whose_folder_is_gone(executor: LocalExecutor, who: str) -> None:
+    """When something else has removed its folder it is replaced by the next who asks, and that may be tried again."""
+    first = executor.server()
+    shutil.rmtree(first.folder)
+    order = make_order(write_scenario("pass"))
+    with pytest.raises(ForkServerDied):
+        executor.run(order, SILENT, Cancel()) if who == "a job" else executor.start()
+    executor.start()
+    assert JobState.SUCCEEDED == executor.run(order, SILENT, Cancel()).status
+    assert first.folder != executor.server().folder
+
+
+def test_no_folder_for_a_fork_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While there is no folder for temporary files it is said what to do; when there is one again, jobs run."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "later"))
+    executor = LocalExecutor(LIMITS)
+    try:
+        for ask in (executor.start, executor.walls, lambda: executor.run(make_order(""), SILENT, Cancel())):
+            with pytest.raises(ForkServerDied, match="See that TMPDIR names"):
+                ask()
+        (tmp_path / "later").mkdir()
+        assert JobState.SUCCEEDED == executor.run(make_order(write_scenario("pass")), SILENT, Cancel()).status
+    finally:
+        executor.close()
+
+
+def test_no_descriptors_for_a_fork_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the service has no descriptor left it is said which limit to raise, and no folder is left."""
+
+    def refuse() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(socket, "socketpair", refuse)
+    executor = LocalExecutor(LIMITS)
+    with pytest.raises(ForkServerDied, match="ulimit -n"):
+        executor.start()
+    executor.close()
+    assert [] == list(tmp_path.iterdir())
