@@ -53,6 +53,8 @@ _DUMP_SIGNAL = signal.SIGRTMAX - 1  # tells the fault handler to write where eve
 _DUMP_S = 0.2  # at most for that: 2 ms beside 64 computing threads, far more where it waits for a core
 _MAX_DUMP_BYTES = 24_576  # twice as long in JSON at most, and with what else is said of an end still one write
 _NOT_PLAIN = bytes({*range(256)} - {*range(32, 127), 10})  # the fault handler escapes what is not ASCII
+_PF_EXITING = 0x4  # linux/sched.h, in the flags of /proc/PID/stat
+_INIT_ENDED = "The fork server ends: process 1 of the children's namespace has ended, and they with it."
 _GONE_S = 2.0  # for what a child has left behind to be gone, which takes a millisecond, before its end is reported
 
 
@@ -146,7 +148,7 @@ class _Server:
         if not data:
             return False
         if not os.path.isdir(self._base):  # something has cleaned up: without it there is no folder for any job
-            raise SystemExit("The fork server ends, for its folder is gone: {}".format(self._base))
+            raise SystemExit("The fork server ends: its folder is gone, {}.".format(self._base))
         self._descriptors += descriptors
         for frame in self._frames.feed(data):
             if frame["type"] == "fork":
@@ -250,11 +252,14 @@ class _Server:
             pass
         for pid in iter(_next_dead, None):
             if pid == self._walls.init:
-                raise EOFError("process 1 of the children's namespace has ended, and they with it")
+                raise SystemExit(_INIT_ENDED)
             if pid in self._children:
                 _kill_group(pid)
-            self._bury(os.wait4(pid, 0))
+            ended = os.wait4(pid, 0)
+            self._bury(ended)
             self._cleaner.reaped(pid)
+            if ended[1] == signal.SIGKILL and self._walls.init is not None and _is_ending(self._walls.init):
+                raise SystemExit(_INIT_ENDED)  # else its death would be told as the job's own
 
     def _bury(self, ended: Tuple[int, int, Any]) -> None:
         pid, status, used = ended
@@ -361,6 +366,16 @@ def _next_dead() -> Optional[int]:
     except ChildProcessError:  # there is none at all
         return None
     return None if dead is None else dead.si_pid
+
+
+def _is_ending(pid: int) -> bool:
+    """Whether a process that is not reaped yet has ended, or begun to: the last of a namespace is process 1."""
+    try:
+        with open("/proc/{}/stat".format(pid), "rb") as file:
+            state, _, _, _, _, _, flags, *_ = file.read().rpartition(b")")[2].split()
+    except OSError:  # no /proc
+        return False
+    return state in (b"Z", b"X") or bool(int(flags) & _PF_EXITING)
 
 
 def _kill_group(pid: int) -> None:

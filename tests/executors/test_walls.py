@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,28 @@ def test_a_fork_server_that_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
                 job.report()
         executor.start()
         assert [False, False] == [process_lives(first), process_lives(child)]
+        assert JobState.SUCCEEDED == executor.run(make_order(write_scenario("pass")), SILENT, Cancel()).status
+    finally:
+        executor.close()
+
+
+def test_process_1_is_killed() -> None:
+    """When process 1 of their namespace is killed all children die with it, and their jobs may be tried again."""
+    executor = LocalExecutor(LIMITS)
+    try:
+        first = executor.server()
+        if any(wall.missing for wall in executor.walls() if wall.name == "orphans"):
+            pytest.skip("no PID namespace here")
+        (init,) = map(int, Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split())
+        with ExitStack() as jobs:
+            orders = [make_order(write_scenario("raise_flag()\ntime.sleep(60)")) for _ in range(4)]
+            told = [jobs.enter_context(running(executor, order)) for order in orders]
+            for job in told:
+                job.flag()
+            os.kill(init, signal.SIGKILL)
+            for job in told:
+                with pytest.raises(ForkServerDied):
+                    job.report()
         assert JobState.SUCCEEDED == executor.run(make_order(write_scenario("pass")), SILENT, Cancel()).status
     finally:
         executor.close()
