@@ -1,10 +1,12 @@
 """`/v1/scenarios`: what can be run, and the code itself; `/v1/try`: run it by a bare GET."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import QueryParams
 from starlette.responses import PlainTextResponse, Response
 
 from service.api.answers import JsonAnswer, documented
@@ -90,7 +92,7 @@ def make_router(catalog: Catalog, intake: Intake, limits: TryLimits) -> APIRoute
     async def try_scenario(request: Request, scenario: ScenarioName) -> Response:
         """Run a small job by a bare GET, for an address bar or a slide; the answer is the finished job."""
         found = catalog.get(scenario)
-        body = _small_defaults(found, limits) | intake.requests.from_query(scenario, dict(request.query_params))
+        body = _small_defaults(found, limits) | intake.requests.from_query(scenario, _each_once(request.query_params))
         _check_small(found, body, limits)
         job = intake.validate(body, "query")
         answer = await intake.submit(job, f"wait={intake.desk.max_wait_s}")
@@ -99,6 +101,22 @@ def make_router(catalog: Catalog, intake: Intake, limits: TryLimits) -> APIRoute
         return answer
 
     return router
+
+
+def _each_once(query: QueryParams) -> dict[str, str]:
+    """The parameters of a link, each of which may stand there once; which scenario it is the path says."""
+    names = Counter(name for name, _ in query.multi_items())
+    twice = [name for name, count in names.items() if count > 1]
+    found = [_mistake("repeated", name, query[name], f"Give {name} once.") for name in twice]
+    if "scenario" in names:
+        found.append(_mistake("elsewhere", "scenario", query["scenario"], "The path says which scenario to run."))
+    if found:
+        raise RequestValidationError(found)
+    return dict(query)
+
+
+def _mistake(kind: str, name: str, value: Any, text: str) -> dict[str, Any]:
+    return {"type": kind, "loc": ("query", name), "msg": text, "input": value}
 
 
 def _small_defaults(scenario: Scenario, limits: TryLimits) -> dict[str, Any]:

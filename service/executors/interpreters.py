@@ -128,7 +128,7 @@ class Interpreters:
         providers = filter(None, (provider.create() for provider in ALL_PROVIDERS.values()))
         found = [python.executable for provider in providers for python in provider.find_pythons()]
         programs = dict.fromkeys(path.resolve() for path in found if not _is_script(path))
-        return [str(path) for path in programs if path.name.startswith("python3")]
+        return [str(path) for path in programs if path.name.startswith("python3") and _can_be_told(path)]
 
 
 def _file(path: str) -> Hashable:
@@ -138,6 +138,15 @@ def _file(path: str) -> Hashable:
     except OSError:
         return path
     return found.st_dev, found.st_ino
+
+
+def _can_be_told(path: Path) -> bool:
+    """Whether JSON has a word for it: a folder on PATH may have a name that is no text."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_script(path: Path) -> bool:

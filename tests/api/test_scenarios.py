@@ -220,6 +220,15 @@ class TestTry:
         assert f"/v1/jobs/{job.id}" == response.headers["location"]
         assert "preference-applied" not in response.headers
 
+    @pytest.mark.parametrize(
+        ("query", "place"),
+        [("threads=4&threads=5", "threads"), ("lock=true&lock=true", "lock"), ("scenario=daemon", "scenario")],
+    )
+    def test_says_each_thing_once(self, client: Client, query: str, place: str) -> None:
+        """Of two values none is what was meant, and the path says which scenario to run."""
+        response = client.get(f"/v1/try/counter?{query}")
+        assert (422, [place]) == (response.status_code, [each["parameter"] for each in response.json()["errors"]])
+
     def test_needs_no_query(self, client: Client) -> None:
         """Without a query a scenario's defaults are run."""
         assert 200 == client.get("/v1/try/daemon").status_code

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -70,6 +72,17 @@ def test_every_cpython_of_this_machine_is_found() -> None:
         assert "cpython" == each.implementation
         assert tuple(map(int, (each.version or "").split(".")[:2])) >= OLDEST
         assert each.gil_switchable == each.free_threaded
+
+
+def test_a_folder_whose_name_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interpreter that JSON cannot name is not listed; the others are."""
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    shutil.copy(sys.executable, folder / "python3")
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    found = Interpreters().all()
+    assert found
+    assert all(each.executable.encode() for each in found)
 
 
 def test_each_is_listed_once() -> None:
