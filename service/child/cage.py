@@ -136,6 +136,9 @@ def enter(walls: Walls, doors: Doors, open_files: int, timeout_s: float) -> int:
 
     Returns:
         The new number of the link. The collecting file is at 1 and 2, the fault handler's at `FAULTS`.
+
+    Raises:
+        OSError: it cannot be shut in; where its walls are why, no descriptor is closed yet.
     """
     os.setpgid(0, 0)
     walls.enter(doors.fence)

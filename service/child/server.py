@@ -14,9 +14,11 @@
 Who runs it: `python -I -S service/child/__main__.py FD`, started by `service.executors.forkserver`. It must stay
 single-threaded (a fork carries over only the calling thread) and imports the standard library only.
 
-The status pipe is the server's own: how a child ended is observed by its parent, and no child can write there. Before a
-child is reaped its whole process group is killed, while its number still cannot belong to anybody else. What has left
-that group is adopted when the child ends (see `walls`), found there, and killed before the end is reported.
+The status pipe is the server's own: how a child ended is observed by its parent, and no scenario can write there. A
+child that cannot be shut in does, and ends without having run anything: it counts as refused, like one that cannot be
+forked. Before a child is reaped its whole process group is killed, while its number still cannot belong to anybody
+else. What has left that group is adopted when the child ends (see `walls`), found there, and killed before the end is
+reported.
 
 Nothing that takes long is done here, where all other jobs would wait for it: see `cleaner`.
 """
@@ -197,7 +199,7 @@ class _Server:
             _refuse(status, exc, [link, *own])
             return
         if pid == 0:
-            self._become_child(job, doors, order["timeout_s"])
+            self._become_child(job, doors, status, order["timeout_s"])
         self._children[pid] = _Child(order["job"], status, folder, faults=doors.faults)
         for descriptor in {link, *own} - {doors.faults}:
             os.close(descriptor)
@@ -206,13 +208,18 @@ class _Server:
         except OSError:  # it has a group already, and is another program or gone
             pass
 
-    def _become_child(self, job: loop.Job, doors: cage.Doors, timeout_s: float) -> None:
+    def _become_child(self, job: loop.Job, doors: cage.Doors, status: int, timeout_s: float) -> None:
         """Never returns: the process ends here, whatever happens."""
         code = 1
         try:
             signal.set_wakeup_fd(-1)
             _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-            job.serve(cage.enter(self._walls, doors, self._open_files, timeout_s))
+            try:
+                link = cage.enter(self._walls, doors, self._open_files, timeout_s)
+            except OSError as exc:
+                _report(status, _refusal(f"cannot shut the child in: {exc}"))
+                return
+            job.serve(link)
             code = 0
         except (EOFError, BrokenPipeError, ConnectionResetError):
             pass  # the service is gone: nobody to tell
@@ -347,9 +354,13 @@ def _nothing(*_: object) -> None:
 
 def _refuse(status: int, exc: OSError, made: List[int]) -> None:
     """Report that there is no child and why, and close what was made for it."""
-    _report(status, {"type": "exited", "error": f"cannot fork: {exc}"})
+    _report(status, _refusal(f"cannot fork: {exc}"))
     for descriptor in (status, *made):
         os.close(descriptor)
+
+
+def _refusal(why: str) -> wire.Frame:
+    return {"type": "exited", "error": why}
 
 
 def _report(status: int, frame: wire.Frame) -> None:

@@ -93,6 +93,10 @@ class Walls:
         self._shared = _open_places(self._abi) if self._abi else {}
         self._ruleset = ctypes.create_string_buffer(_ruleset(self._abi)) if self._abi else None
         powerless = _drop_capabilities()
+        if self._ruleset is not None:
+            no_landlock = _rehearse(lambda: self.enter(self.fence(os.curdir)))
+            if no_landlock is not None:
+                self._abi, self._ruleset = 0, None
         signals = None if self._abi >= 6 else no_namespaces and (no_landlock or f"Landlock's ABI is {self._abi}")
         walls = [
             _Wall("network", "a network namespace with nothing but its own loopback", no_namespaces),
@@ -105,24 +109,42 @@ class Walls:
         self.told: List[Dict[str, Any]] = [wall._asdict() for wall in walls]
 
     def fence(self, folder: str) -> Optional[int]:
-        """Return the descriptor of a fence that leaves nothing to write to but a folder; None where there is none."""
+        """Return the descriptor of a fence that leaves nothing to write to but a folder.
+
+        Returns:
+            None where this wall is missing, and only there.
+
+        Raises:
+            OSError: it cannot be made now.
+        """
         if self._ruleset is None:
             return None
-        fence = _libc.syscall(_CREATE_RULESET, self._ruleset, len(self._ruleset) - 1, 0)
-        if fence < 0:
-            return None
-        own = os.open(folder, os.O_PATH | os.O_DIRECTORY)
-        for place, rights in [(own, _rights(self._abi)), *self._shared.items()]:
-            _libc.syscall(_ADD_RULE, fence, _PATH_BENEATH, struct.pack("=Qi", rights, place), 0)
-        os.close(own)
-        return int(fence)
+        fence = _check(
+            "landlock_create_ruleset", _libc.syscall(_CREATE_RULESET, self._ruleset, len(self._ruleset) - 1, 0)
+        )
+        try:
+            own = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+            try:
+                for place, rights in [(own, _rights(self._abi)), *self._shared.items()]:
+                    rule = struct.pack("=Qi", rights, place)
+                    _check("landlock_add_rule", _libc.syscall(_ADD_RULE, fence, _PATH_BENEATH, rule, 0))
+            finally:
+                os.close(own)
+        except OSError:
+            os.close(fence)
+            raise
+        return fence
 
     def enter(self, fence: Optional[int]) -> None:
-        """Shut the calling process, a fresh child, in for good. What it leaves behind will be its own to the end."""
+        """Shut the calling process, a fresh child, in for good. What it leaves behind will be its own to the end.
+
+        Raises:
+            OSError: it cannot be fenced, and must not run anything.
+        """
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         die_with_parent()
         if fence is not None:
-            _libc.syscall(_RESTRICT_SELF, fence, 0)
+            _check("landlock_restrict_self", _libc.syscall(_RESTRICT_SELF, fence, 0))
 
     def adopted(self) -> List[int]:
         """Return the processes that have outlived the child that started them, directly or not; not their own."""

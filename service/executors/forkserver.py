@@ -81,13 +81,15 @@ class Child:
     def ended(self) -> wire.Frame:
         """Return the fork server's word on how the child ended; call when `status` is readable.
 
+        The first word counts: after a child that could not be shut in has said so, it is told how that one ended.
+
         Raises:
             ForkServerDied: it is gone, and its children with it.
         """
-        data = os.read(self.status, _RECEIVE_BYTES)  # one short write by the fork server: never torn
+        data = os.read(self.status, _RECEIVE_BYTES)  # short writes: never torn
         if not data:
             raise ForkServerDied("The fork server ended while a child of its was running.")
-        return wire.decode(data.rstrip(b"\n"))
+        return wire.decode(data.partition(b"\n")[0])
 
 
 class ForkServer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import resource
 import textwrap
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,11 +15,22 @@ from typing import Any
 
 from service.events import Trace
 from service.executors.base import Cancel, Gil, JobExecutor, Kept, Order
+from service.executors.forkserver import ForkServer
 from service.executors.local import LocalExecutor, LocalLimits
 from service.jobs import OutputLine, Report, Result
 from tests.support import SILENT, wait_until
 
-__all__ = ["LIMITS", "Running", "lines", "make_order", "process_lives", "result_of", "running", "write_scenario"]
+__all__ = [
+    "LIMITS",
+    "Running",
+    "few_descriptors",
+    "lines",
+    "make_order",
+    "process_lives",
+    "result_of",
+    "running",
+    "write_scenario",
+]
 
 LIMITS = LocalLimits(
     startup_timeout_s=20.0,
@@ -133,6 +145,19 @@ def running(executor: JobExecutor, order: Order) -> Iterator[Running]:
             yield job
         finally:
             cancel.wish()
+
+
+@contextmanager
+def few_descriptors(server: ForkServer, count: int) -> Iterator[None]:
+    """Let a fork server that is at rest open only so many descriptors more than it has."""
+    taken = {int(path.name) for path in Path(f"/proc/{server.pid}/fd").iterdir()}
+    free = (number for number in itertools.count() if number not in taken)
+    before = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (next(itertools.islice(free, count, None)), before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, before)
 
 
 def process_lives(pid: int) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -23,12 +21,12 @@ import pytest
 from service.errors import ExecutorError, ForkFailed, ForkServerDied
 from service.events import JobEvent
 from service.executors.base import Cancel
-from service.executors.forkserver import ForkServer
 from service.executors.interpreters import Interpreters
 from service.executors.local import LocalExecutor
 from service.jobs import JobState, Report
 from tests.executors.helpers import (
     LIMITS,
+    few_descriptors,
     lines,
     make_order,
     process_lives,
@@ -1198,13 +1196,6 @@ def test_a_job_id_that_runs_already(executor: LocalExecutor) -> None:
         assert JobState.CANCELLED == job.report().status
 
 
-def free_descriptors(server: ForkServer, count: int) -> int:
-    """Return the limit under which a fork server at rest can open that many descriptors more."""
-    taken = {int(path.name) for path in Path(f"/proc/{server.pid}/fd").iterdir()}
-    free = (number for number in itertools.count() if number not in taken)
-    return next(itertools.islice(free, count, None))
-
-
 @pytest.mark.parametrize("count", [2, 3])
 def test_a_fork_server_without_descriptors(count: int) -> None:
     """A job for which its fork server has no descriptors is refused, and the next attempt at it runs."""
@@ -1212,11 +1203,8 @@ def test_a_fork_server_without_descriptors(count: int) -> None:
     order = make_order(write_scenario("pass"))
     try:
         server = executor.server()
-        limits = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (free_descriptors(server, count), limits[1]))
-        with pytest.raises(ForkFailed, match="Too many open files"):
+        with few_descriptors(server, count), pytest.raises(ForkFailed, match="Too many open files"):
             executor.run(order, SILENT, Cancel())
-        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, limits)
         assert JobState.SUCCEEDED == executor.run(order, SILENT, Cancel()).status
         assert server is executor.server()
     finally:

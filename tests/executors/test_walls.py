@@ -14,13 +14,22 @@ from typing import Any
 
 import pytest
 
-from service.errors import ForkServerDied
+from service.errors import ForkFailed, ForkServerDied
 from service.executors import local
 from service.executors.base import Cancel
 from service.executors.interpreters import Interpreters
 from service.executors.local import LocalExecutor
 from service.jobs import JobState, Report
-from tests.executors.helpers import LIMITS, lines, make_order, process_lives, result_of, running, write_scenario
+from tests.executors.helpers import (
+    LIMITS,
+    few_descriptors,
+    lines,
+    make_order,
+    process_lives,
+    result_of,
+    running,
+    write_scenario,
+)
 from tests.support import SILENT, need, wait_until
 
 WALLS = ["network", "shared_memory", "files", "signals", "orphans", "privileges"]
@@ -291,3 +300,77 @@ def test_without_namespaces(unprivileged: LocalExecutor) -> None:
     got_through = result_of(report)["values"]["got_through"]
     assert [] == [name for name in WALLS if walls[name] is None and got_through[name]]
     assert {"files", "privileges"} <= {name for name in WALLS if walls[name] is None}
+
+
+# The most Landlock domains that may lie around each other, so that none can be put around a child any more.
+_WRAPPED_UP = """
+{python} -c '
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None)
+libc.prctl(38, 1, 0, 0, 0)
+for _ in range(16):
+    assert libc.syscall(446, libc.syscall(444, struct.pack("Q", 1 << 11), 8, 0), 0) == 0
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])' "$@"
+"""
+
+# Only after its rehearsal does the fence not close any more.
+_BROKEN_FENCE = """
+{python} -c '
+import os, runpy, sys
+from service.child.walls import Walls
+build, enter = Walls.__init__, Walls.enter
+def build_and_break(self, wished):
+    build(self, wished)
+    Walls.enter = lambda self, fence: (os.close(fence), enter(self, fence))
+Walls.__init__ = build_and_break
+sys.argv[:] = sys.argv[3:]
+runpy.run_path(sys.argv[0], run_name="__main__")' "$@"
+"""
+
+
+def need_fence(executor: LocalExecutor) -> None:
+    """Skip where the kernel has no Landlock."""
+    if any(wall.missing for wall in executor.walls() if wall.name == "files"):
+        pytest.skip("this wall does not stand here")
+
+
+@pytest.mark.parametrize("count", [4, 5])
+def test_no_descriptors_for_a_fence(count: int) -> None:
+    """A job that cannot be fenced in is refused, nothing of it runs or is left, and the next attempt is fenced in."""
+    executor = LocalExecutor(LIMITS)
+    order = make_order(TRIES)
+    try:
+        need_fence(executor)
+        server = executor.server()
+        descriptors = Path(f"/proc/{server.pid}/fd")
+        before = len(list(descriptors.iterdir()))
+        with few_descriptors(server, count), pytest.raises(ForkFailed, match="Too many open files"):
+            executor.run(order, SILENT, Cancel())
+        wait_until(lambda: before == len(list(descriptors.iterdir())))
+        report = executor.run(order, SILENT, Cancel())
+        assert not result_of(report)["values"]["got_through"]["files"]
+        assert server is executor.server()
+    finally:
+        executor.close()
+
+
+def test_a_fence_that_does_not_close(executor: LocalExecutor, executor_under: Callable[[str], LocalExecutor]) -> None:
+    """A child that finds itself without its fence runs nothing; it is refused, and the fork server goes on."""
+    need_fence(executor)
+    broken = executor_under(_BROKEN_FENCE)
+    server = broken.server()
+    source = write_scenario("pass", "open('/var/tmp/threadlab-ran', 'w').close()")
+    for _ in range(3):
+        with pytest.raises(ForkFailed, match="Bad file descriptor: 'landlock_restrict_self'"):
+            broken.run(make_order(source), SILENT, Cancel())
+    assert server is broken.server()
+    assert not Path("/var/tmp/threadlab-ran").exists()
+
+
+def test_no_fence_around_so_many(executor: LocalExecutor, executor_under: Callable[[str], LocalExecutor]) -> None:
+    """Where the kernel has Landlock but not for a child, that is said, and jobs run without this wall."""
+    need_fence(executor)
+    wrapped_up = executor_under(_WRAPPED_UP)
+    walls = {wall.name: wall.missing for wall in wrapped_up.walls()}
+    assert "the system does not allow it: Argument list too long (landlock_restrict_self)" == walls["files"]
+    assert JobState.SUCCEEDED == wrapped_up.run(make_order(write_scenario("pass")), SILENT, Cancel()).status
