@@ -133,9 +133,9 @@ class Lab:
         self._recorder.stamp(self._recorder.log(), "progress", [int(done), int(of)])
 
     def warn(self, text: str) -> None:
-        """Put a sentence into the answer's `warnings`, once."""
+        """Put a sentence into the answer's `warnings`, once; it is told soon, also of a job that is killed."""
         if text not in self.warnings:
-            self.warnings.append(text)
+            self.warnings.append(str(text))
 
     def at_exit(self, ending: Callable[[], Dict[str, Any]]) -> Callable[[], Dict[str, Any]]:
         """Call `ending` where `atexit` callbacks run: after the interpreter joined every thread that is no daemon.

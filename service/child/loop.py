@@ -3,7 +3,7 @@
     fork server
       Job(order) ──fork──▶ child, main thread                             raw thread `_ship`
                             load the scenario (preloaded, or from source)
-                            ready, started ─────────────────────────────▶ 20 to 320 ms: events, output
+                            ready, started ─────────────────────────────▶ 20 to 320 ms: events, output, warnings
                             run(params, lab)                              `cancel` came: autopsy, lab.cancel()
                             result | error                                nobody can run on: autopsy, and no more
                             join threads that are no daemons              link closed: the service is gone,
@@ -119,6 +119,7 @@ class Job:
         self._show_thread_error = threading.excepthook
         self._returned: Optional[Dict[str, Any]] = None
         self._ending: Optional[Dict[str, Any]] = None
+        self._warned = 0  # so many warnings have been told; guarded by _shipping
         self._knots: Knots = {}  # at the shipper's last look
         self._forked = False  # whether this is a process that the scenario forked
 
@@ -154,11 +155,19 @@ class Job:
         """Send what the recorder has, and then a frame; return whether it had more than starts and ends of threads."""
         with self._shipping:
             news = self._recorder.drain()
-            self._link.send(_encoded(news) + then)
+            self._link.send(_encoded(news) + self._new_warnings() + then)
         return any(map(has_more_than_threads, news))
 
     def _news(self, last: bool = False) -> bytes:
-        return _encoded(self._recorder.drain(last))
+        return _encoded(self._recorder.drain(last)) + self._new_warnings()
+
+    def _new_warnings(self) -> bytes:
+        """Tell all warnings so far, if there is a new one: a job that is killed does not come to its `bye`."""
+        warnings = self._lab.warnings[:]
+        if len(warnings) == self._warned:
+            return b""
+        self._warned = len(warnings)
+        return wire.encode({"type": "warnings", "warnings": warnings})
 
     def _run(self, module: ModuleType) -> bytes:
         """Run the scenario and return the frame that says what came of it."""

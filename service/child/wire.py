@@ -13,6 +13,7 @@ Up, on a job's own socket, in this order (a `?` may be absent, a `*` may come an
                                                             what threads stamped; see below
     output*    lines: [[at_ns, thread, number, text], ...]  what was printed; thread and number are null for output
                                                             from C
+    warnings*  warnings: [text]                             all that there are so far
     autopsy?   deadlock, threads, threads_left_out, cycle   where every thread stands: a `cancel` came, or nobody can
                                                             run on; after `deadlock: true` nothing follows
     result     outcome, grade, meaning, values, wall_ns, cpu_ns, active_threads, switch_interval_s
@@ -69,7 +70,7 @@ __all__ = [
     "whole",
 ]
 
-PROTOCOL = 4
+PROTOCOL = 5
 
 LEAST_LINE = 16  # bytes of output that a line counts as, chosen: empty ones would else be a million in a megabyte
 MAX_DEPTH = 64  # of a result's values: far more than a reader can follow, far less than what JSON writers can

@@ -34,13 +34,13 @@ __all__ = ["Ending", "Transcript"]
 _NS = 1e9
 _MOST_TOLD = 8  # threads of a cycle in a sentence; the answer holds them all
 
-# What may follow on each frame that moves the story on; `events`, `output` and one `autopsy` come in between.
+# What may follow on each frame that moves the story on; the others, and one `autopsy`, come in between.
 _NEXT = {
     "": {"ready"},
     "ready": {"started", "error"},
-    "started": {"events", "output", "autopsy", "result", "error"},
-    "result": {"events", "output", "autopsy", "error", "bye"},
-    "error": {"events", "output", "autopsy", "bye"},
+    "started": {"events", "output", "warnings", "autopsy", "result", "error"},
+    "result": {"events", "output", "warnings", "autopsy", "error", "bye"},
+    "error": {"events", "output", "warnings", "autopsy", "bye"},
     "bye": set[str](),
     "deadlock": set[str](),  # an autopsy that says that nobody can run on
 }
@@ -94,6 +94,7 @@ class Transcript:
         self._timeline = Timeline(kept.events)
         self._news: list[JobEvent] = []
         self._output: list[OutputLine] = []
+        self._warnings: list[str] = []
         self._before: int | None = None
         self._stuck: tuple[str, str] | None = None  # what the scenario says of it: grade and meaning
         self._autopsy: Autopsy | None = None
@@ -141,6 +142,7 @@ class Transcript:
                 "started": self._take_started,
                 "events": self._take_events,
                 "output": self._take_output,
+                "warnings": self._take_warnings,
                 "autopsy": self._take_autopsy,
                 "result": self._take_result,
                 "error": self._take_error,
@@ -177,6 +179,9 @@ class Transcript:
             self._news.append({"type": "output", "number": None if number is None else whole(number), **said})
             self._output.append(said)
 
+    def _take_warnings(self, frame: Frame) -> None:
+        self._warnings = list(map(text, shapes.members(frame["warnings"])))
+
     def _take_autopsy(self, frame: Frame) -> None:
         if self._autopsy is not None:
             raise BadFrame("a second autopsy")
@@ -208,12 +213,13 @@ class Transcript:
     def _take_bye(self, frame: Frame) -> None:
         ending = shapes.observed(frame["ending"]) if "ending" in frame else {}
         cost_ns = frame["trace_cost_ns"]
-        self._bye = {
-            "warnings": list(map(text, shapes.members(frame["warnings"]))),
+        bye = {
             "dropped": whole(frame["dropped"]),
             "events_dropped": whole(frame["events_dropped"]),
             "trace_cost_s": None if cost_ns is None else whole(cost_ns) / _NS,
         }
+        self._take_warnings(frame)
+        self._bye = bye
         if self._result is not None:
             self._result.update(ending)
 
@@ -251,7 +257,7 @@ class Transcript:
 
     def _make_result(self, status: JobState, ending: Ending, account: Gil | None) -> Result:
         returned = self._result or {}
-        bye = self._bye or {"warnings": [], "dropped": None, "events_dropped": None, "trace_cost_s": None}
+        bye = self._bye or {"dropped": None, "events_dropped": None, "trace_cost_s": None}
         outcome, grade, meaning = self._outcome(status, ending)
         return Result(
             outcome=outcome,
@@ -269,7 +275,7 @@ class Transcript:
             output=sorted(self._output, key=lambda line: line["at_s"]),
             output_dropped=bye["dropped"],
             process=ending.process,
-            warnings=bye["warnings"],
+            warnings=self._warnings,
             gil=account,
             trace=Tracing(
                 mode=self._trace,

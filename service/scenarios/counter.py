@@ -80,6 +80,8 @@ MEASURES = {"wall_s": "lower", "per_addition_s": "lower"}
 GROWS = {"wall_s": ("threads", "iterations"), "cpu_s": ("threads", "iterations")}
 
 LEAST_INTERVAL_S = 1e-6  # sys.setswitchinterval counts whole microseconds
+SLOW_S = 4e-6  # for an addition under the lock, chosen: twice the slowest above
+SLOW_YIELD_S = 1e-4  # and with a pause in it
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,7 @@ def run(params: Params, lab: Lab) -> Dict[str, Any]:
         sys.setswitchinterval(params.switch_interval_s)
     if not params.lock and params.threads > 1 and not _can_switch(params.shape):
         lab.warn(_why_not(params.shape))
+    warn_of_too_many(params, lab)
     shape = SHAPES[params.shape]
     increment = shape.locked if params.lock else shape.unlocked
     threads = [
@@ -172,6 +175,16 @@ def run(params: Params, lab: Lab) -> Dict[str, Any]:
         "wall_s": wall_s,
         "per_addition_s": wall_s / expected,
     }
+
+
+def warn_of_too_many(params: Params, lab: Lab) -> None:
+    """Say at the start that the job may not come to its end: under the lock no thread adds beside another."""
+    additions = params.threads * params.iterations
+    if params.lock and additions * (SLOW_YIELD_S if params.shape == "yield" else SLOW_S) > lab.time_left():
+        lab.warn(
+            f"{additions:,} additions under one lock are made one after the other, and may take longer than the "
+            f"{lab.time_left():.0f} s that there are. Take fewer iterations, or a longer timeout_s."
+        )
 
 
 def _gil_enabled() -> bool:

@@ -40,6 +40,7 @@ RESULT: Frame = {
 }
 ERROR: Frame = {"type": "error", "error": "ValueError", "message": "no", "cancelled": False, "traceback": "Traceback"}
 STOPPED: Frame = {**ERROR, "error": "Cancelled", "message": "", "cancelled": True}
+WARNINGS: Frame = {"type": "warnings", "warnings": ["Mind the gap."]}
 BYE: Frame = {"type": "bye", "warnings": ["Mind the gap."], "dropped": 2, "events_dropped": 0, "trace_cost_ns": None}
 WHOLE = [READY, STARTED, EVENTS, OUTPUT, RESULT, BYE]
 STUCK: Frame = {**STARTED, "stuck": {"grade": "forbidden", "meaning": "It should have ended."}}
@@ -55,7 +56,7 @@ ROW = {
 ONE_TWO = [{"thread": "one", "holds": "a", "waits_for": "b"}, {"thread": "two", "holds": "b", "waits_for": "a"}]
 AUTOPSY: Frame = {"type": "autopsy", "deadlock": False, "threads": [ROW], "threads_left_out": 2, "cycle": ONE_TWO}
 DEADLOCK: Frame = {**AUTOPSY, "deadlock": True}
-AT_DEADLINE = [READY, STUCK, EVENTS, OUTPUT, AUTOPSY, RESULT, BYE]
+AT_DEADLINE = [READY, STUCK, EVENTS, OUTPUT, WARNINGS, AUTOPSY, RESULT, BYE]
 
 
 def process(exit_code: int | None = 0, signal: str | None = None) -> ProcessEnd:
@@ -206,6 +207,21 @@ def test_values_of_a_run_that_was_killed() -> None:
     assert ({"before": 1, "peak": 1, "after": None}, None) == (result["active_threads"], result["output_dropped"])
 
 
+def test_warnings_of_a_run_that_was_killed() -> None:
+    """What a child warned of before it was killed is told; each time it tells them all, and so does its `bye`."""
+    ending = Ending(KILLED, stopped=JobState.TIMED_OUT, killed=True)
+    more: Frame = {"type": "warnings", "warnings": ["Mind the gap.", "Mind the lock."]}
+    for frames, expected in (
+        ([], []),
+        ([WARNINGS], ["Mind the gap."]),
+        ([WARNINGS, more], ["Mind the gap.", "Mind the lock."]),
+        ([more, RESULT, BYE], ["Mind the gap."]),
+    ):
+        result = play([READY, STARTED, *frames], ending).result
+        assert result is not None
+        assert expected == result["warnings"]
+
+
 def test_killed_is_said_only_of_what_was_killed() -> None:
     """A scenario that ended by itself when its time was up was not killed, and nothing says so."""
     result = play([READY, STARTED, STOPPED, BYE], Ending(process(), stopped=JobState.TIMED_OUT)).result
@@ -251,6 +267,7 @@ def test_an_ending_lies_over_the_result() -> None:
         pytest.param([READY, READY], id="ready again"),
         pytest.param([READY, EVENTS], id="events before started"),
         pytest.param([READY, OUTPUT], id="output before started"),
+        pytest.param([READY, WARNINGS], id="warnings before started"),
         pytest.param([READY, RESULT], id="result before started"),
         pytest.param([READY, BYE], id="bye before started"),
         pytest.param([READY, STARTED, STARTED], id="started again"),
@@ -261,6 +278,7 @@ def test_an_ending_lies_over_the_result() -> None:
         pytest.param([*WHOLE, BYE], id="bye again"),
         pytest.param([*WHOLE, OUTPUT], id="output after bye"),
         pytest.param([*WHOLE, EVENTS], id="events after bye"),
+        pytest.param([*WHOLE, WARNINGS], id="warnings after bye"),
         pytest.param([*WHOLE, RESULT], id="result after bye"),
         pytest.param([*WHOLE, ERROR], id="error after bye"),
         pytest.param([{"type": "hello", "protocol": 1}], id="of the fork server, first"),
@@ -272,7 +290,7 @@ def test_an_ending_lies_over_the_result() -> None:
         pytest.param([READY, STARTED, AUTOPSY, DEADLOCK], id="a deadlock after an autopsy"),
         *(
             pytest.param([READY, STARTED, DEADLOCK, frame], id=f"{frame['type']} after a deadlock")
-            for frame in (EVENTS, OUTPUT, RESULT, ERROR, BYE, AUTOPSY)
+            for frame in (EVENTS, OUTPUT, WARNINGS, RESULT, ERROR, BYE, AUTOPSY)
         ),
         pytest.param([READY, STARTED, {"type": ""}], id="unknown"),
     ],
@@ -289,7 +307,7 @@ def test_a_frame_that_may_not_come_now(frames: Sequence[Frame]) -> None:
 @pytest.mark.parametrize("protocol", [0, 1, "2", None, [2]])
 def test_another_protocol(protocol: Any) -> None:
     """A child that speaks another protocol is refused at its first word, with both numbers."""
-    with pytest.raises(BadFrame, match=r"protocol .* the service 4"):
+    with pytest.raises(BadFrame, match=r"protocol .* the service 5"):
         Transcript(Kept(output_bytes=1000, events=100)).add({"type": "ready", "protocol": protocol})
 
 
@@ -305,6 +323,9 @@ def turns(*links: tuple[Any, Any]) -> Frame:
 
 BAD: list[Frame] = [
     {"type": "started"},
+    {"type": "warnings"},
+    {**WARNINGS, "warnings": "Mind the gap."},
+    {**WARNINGS, "warnings": [None]},
     {**STARTED, "stuck": "forbidden"},
     {**STARTED, "stuck": {"grade": "forbidden"}},
     {**STARTED, "stuck": {"grade": "bad", "meaning": "It should have ended."}},
@@ -491,7 +512,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=6,
 )
-GOOD = [READY, STARTED, STUCK, EVENTS, OUTPUT, AUTOPSY, DEADLOCK, RESULT, ERROR, BYE]
+GOOD = [READY, STARTED, STUCK, EVENTS, OUTPUT, WARNINGS, AUTOPSY, DEADLOCK, RESULT, ERROR, BYE]
 
 
 @st.composite

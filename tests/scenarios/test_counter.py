@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from service.child.lab import Lab
+from service.child.recorder import Recorder
 from service.jobs import Report
 from service.scenarios import counter
 from service.scenarios.counter import Params
@@ -124,6 +126,34 @@ def test_times_are_those_of_the_loop(run_scenario: Run) -> None:
     seen = result(run_scenario("counter", iterations=1_000))
     assert 0 < seen["values"]["wall_s"] <= seen["timings"]["wall_s"]
     assert pytest.approx(seen["values"]["wall_s"] / 4_000) == seen["values"]["per_addition_s"]
+
+
+@pytest.mark.parametrize(
+    ("params", "timeout_s", "additions"),
+    [
+        ({"threads": 256}, 60.0, "25,600,000 additions"),
+        ({"threads": 256}, 600.0, None),
+        ({"threads": 256, "lock": False}, 60.0, None),
+        ({}, 60.0, None),
+        ({}, 1.0, "400,000 additions"),
+        ({"shape": "yield"}, 30.0, "400,000 additions"),
+    ],
+)
+def test_more_additions_than_there_is_time_for_are_warned_of(
+    params: dict[str, Any], timeout_s: float, additions: str | None
+) -> None:
+    """Before it begins it is said how many additions must be made one after the other, if they may take too long."""
+    lab = Lab(Recorder(1_000), timeout_s)
+    counter.warn_of_too_many(Params(**params), lab)
+    assert (additions is not None) == any(f"{additions} under one lock" in warning for warning in lab.warnings)
+    assert bool(lab.warnings) == (additions is not None)
+
+
+def test_who_had_not_enough_time_was_warned(run_scenario: Run) -> None:
+    """A job that was killed in the middle of its additions is told with the warning that it began with."""
+    seen = result(run_scenario("counter", timeout_s=0.5, threads=8, iterations=10_000_000))
+    (warning,) = seen["warnings"]
+    assert ("stuck", "80,000,000 additions") == (seen["outcome"], warning[:20])
 
 
 def test_with_the_lock_a_lost_addition_is_forbidden() -> None:
