@@ -46,15 +46,13 @@ def test_a_job_that_cannot_be_had_now(visit: Visit, live_server: Server) -> None
 
 def test_an_unknown_scenario_is_left_behind(visit: Visit) -> None:
     """Who chooses a lesson, or goes back to one, reads no more that there is no such scenario."""
-    visit.page.goto("/?scenario=counter")
-    visit.page.locator("#field-threads").wait_for()
     visit.page.goto("/?scenario=nothing")
     visit.page.get_by_role("alert").wait_for()
     visit.page.locator("[data-lesson=daemon]").click()
     expect(visit.page.get_by_role("alert")).to_have_count(0)
     visit.page.go_back()
     visit.page.get_by_role("alert").wait_for()
-    visit.page.go_back()
+    visit.page.go_forward()
     expect(visit.page.get_by_role("alert")).to_have_count(0)
 
 

@@ -13,28 +13,34 @@ pytestmark = pytest.mark.browser
 
 def test_what_is_typed_during_a_run_stays(visit: Visit, live_server: Server) -> None:
     """The form is filled from the job that the address names, once: its end takes nothing away that was typed since."""
-    job_id = live_server.submit({"scenario": "interleaving", "steps": 3, "delay_s": 0.4})
+    job_id = live_server.submit({"scenario": "interleaving", "steps": 500, "delay_s": 0.4})
     visit.page.goto(f"/?scenario=interleaving&job={job_id}")
     expect(visit.page.locator("#field-delay_s")).to_have_value("0.4")
     visit.page.locator("#field-delay_s").fill("0.125")
+    visit.page.get_by_role("button", name="Cancel").click()
     visit.page.locator(".details").wait_for()
     expect(visit.page.locator("#field-delay_s")).to_have_value("0.125")
-    expect(visit.page.locator("#field-steps")).to_have_value("3")
+    expect(visit.page.locator("#field-steps")).to_have_value("500")
     check_clean(visit)
 
 
 def test_back_to_a_job(visit: Visit, live_server: Server) -> None:
-    """Whoever goes back to a job has its values in the form, whatever was typed and run since."""
+    """Back and forward lead to the values that the form had with each job, whatever was typed and run since."""
     job = live_server.run({"scenario": "counter", "iterations": 77})
-    visit.page.goto(f"/?scenario=counter&job={job['id']}")
+    visit.page.goto(job["links"]["page"])
     field = visit.page.locator("#field-iterations")
     expect(field).to_have_value("77")
-    field.fill("33")
-    visit.page.get_by_role("button", name="Run again").click()
+    visit.page.get_by_role("button", name="Run with locks traced").click()
     visit.page.get_by_text("This run").wait_for()
-    visit.page.go_back()
-    visit.page.get_by_text("This run").wait_for(state="detached")
-    expect(field).to_have_value("77")
+    for value in ("33", "44"):
+        field.fill(value)
+        visit.page.get_by_role("button", name="Run again").click()
+        visit.page.get_by_text(f"iterations: {'77' if value == '33' else '33'} → {value}").wait_for()
+    for value in ("44", "33", "77"):
+        visit.page.go_back()
+        expect(field).to_have_value(value)
+    visit.page.go_forward()
+    expect(field).to_have_value("33")
     check_clean(visit)
 
 

@@ -23,7 +23,7 @@ def test_an_experiment_goes_on(visit: Visit, live_server: Server) -> None:
     row = visit.page.locator(".experiments li").filter(has_text=experiment["id"])
     expect(row).to_contain_text(re.compile("(queued|running), [0-9]+ of 12 runs"))
     expect(row).to_contain_text("succeeded", timeout=60_000)
-    expect(visit.page.locator("#queue + ul")).not_to_contain_text(re.compile("[1-9][0-9]* of"), timeout=10_000)
+    expect(visit.page.locator("#queue + ul")).not_to_contain_text(re.compile("[1-9][0-9]* of"))
     done = live_server.ask("GET", experiment["links"]["self"]).json()
     expect(row.locator("img")).to_have_attribute("alt", done["verdict"]["text"])
     expect(row.locator("img")).to_have_attribute("src", f"{experiment['links']['chart']}?done=12")
@@ -36,7 +36,7 @@ def test_a_job_of_somebody_else(visit: Visit, live_server: Server) -> None:
     visit.page.goto("/")
     row = visit.page.locator(".recent li").filter(has_text="hers")
     expect(row).to_contain_text("running")
-    expect(row).to_contain_text("interleaved", timeout=20_000)
+    expect(row).to_contain_text("interleaved")
     check_clean(visit)
 
 

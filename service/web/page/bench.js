@@ -23,7 +23,7 @@ import { html, useRef, useState } from "../vendor/htm/standalone.module.js";
  */
 export function Bench({ scenario, place, interpreters, go, onChange }) {
   const [seen, setSeen] = useState({});
-  const { fields, values, edit } = useValues(place, scenario, seen[place.job]);
+  const { fields, values, edit, keep } = useValues(place, scenario, seen[place.job]);
   const { busy, problem, submitted, submit, forgive } = useSubmit(go, onChange);
   const changed = changedValues(fields, values);
   const body = { scenario: scenario.name, ...changed };
@@ -39,6 +39,7 @@ export function Bench({ scenario, place, interpreters, go, onChange }) {
   };
   const run = (event) => {
     event.preventDefault();
+    keep();
     if (garbled.length) event.target.querySelector("[aria-invalid=true]").focus();
     else submit(() => api.submitJob(body), (job) => format(scenario.name, changed, job.id, place.job));
   };

@@ -14,7 +14,8 @@ const SETTLED_MS = 300; // browsers refuse an address that changes with each ste
 /**
  * @param {import("./url.js").Place} place
  * @param {object|undefined} job  the place's job, once it is known
- * @returns {{fields: import("./schema.js").Field[], values: object, edit: (changes: object) => void}}
+ * @returns {{fields: import("./schema.js").Field[], values: object, edit: (changes: object) => void, keep: () => void}}
+ *     `keep` writes into the address what was typed, which is done anyway when it has settled
  */
 export function useValues(place, scenario, job) {
   const fields = fieldsOf(scenario.parameters);
@@ -28,10 +29,9 @@ export function useValues(place, scenario, job) {
     if (job && !touched.current && saysNothing(place)) setValues({ ...initialValues(fields), ...parameters(job.request) });
   }, [place, job?.id]);
   const [edits, setEdits] = useState(0);
+  const keep = () => touched.current && replace(format(scenario.name, told(fields, values), place.job, place.with));
   useEffect(() => {
-    if (!touched.current) return;
-    const write = () => replace(format(scenario.name, told(fields, values), place.job, place.with));
-    const timer = setTimeout(write, SETTLED_MS);
+    const timer = setTimeout(keep, SETTLED_MS);
     return () => clearTimeout(timer);
   }, [edits, place]);
   const edit = (changes) => {
@@ -39,7 +39,7 @@ export function useValues(place, scenario, job) {
     setEdits((before) => before + 1);
     setValues((before) => ({ ...before, ...changes }));
   };
-  return { fields, values, edit };
+  return { fields, values, edit, keep };
 }
 
 /** What the address says, over the scenario's first example where it says nothing, over the defaults. */
