@@ -12,7 +12,7 @@ what was *observed* is the result's outcome, a different matter.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, TypedDict
@@ -29,6 +29,7 @@ __all__ = [
     "Failure",
     "Grade",
     "Job",
+    "JobHead",
     "JobState",
     "Lane",
     "OutputLine",
@@ -187,6 +188,25 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class JobHead:
+    """A job as lists show it: without what its run told, of which there can be megabytes. Fields as in `Job`."""
+
+    id: str
+    status: JobState
+    scenario: str
+    label: str | None
+    attempt: int
+    lane: Lane
+    rerun_of: str | None
+    request: dict[str, Any]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    outcome: str | None
+    grade: Grade | None
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One request to run one scenario once, and what became of it.
 
@@ -226,6 +246,10 @@ class Job:
     def grade(self) -> Grade | None:
         """How that is judged."""
         return self.result["grade"] if self.result else None
+
+    def head(self) -> JobHead:
+        """Return the job as lists show it."""
+        return JobHead(**{field.name: getattr(self, field.name) for field in fields(JobHead)})
 
     def start(self, now: datetime) -> Job:
         """Return the job as it is when a lane takes it up."""

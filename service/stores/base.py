@@ -16,7 +16,7 @@ from datetime import datetime
 from service.events import EventLog
 from service.experiments import Run
 from service.experiments.experiment import Experiment, ExperimentState
-from service.jobs import Job, JobState
+from service.jobs import Job, JobHead, JobState
 
 __all__ = [
     "Added",
@@ -160,8 +160,8 @@ class JobStore(ABC):
         """
 
     @abstractmethod
-    def page(self, query: JobQuery) -> list[Job]:
-        """Return the jobs of a page, newest first.
+    def page(self, query: JobQuery) -> list[JobHead]:
+        """Return the jobs of a page as lists show them, newest first.
 
         Raises:
             StoreUnavailable: they could not be read.

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from datetime import datetime
+from itertools import islice
 from typing import TypeVar
 
 from service.errors import (
@@ -23,7 +24,7 @@ from service.errors import (
 from service.events import EventLog
 from service.experiments import Run
 from service.experiments.experiment import Experiment, ExperimentState
-from service.jobs import FINAL, Job, JobState
+from service.jobs import FINAL, Job, JobHead, JobState
 from service.stores.base import Added, AddedExperiment, Idempotency, JobQuery, Pruned, Store
 
 __all__ = ["MemoryStore"]
@@ -117,11 +118,12 @@ class MemoryStore(Store):
         with self._lock:
             return [self._logs[job_id]] if job_id in self._logs else []
 
-    def page(self, query: JobQuery) -> list[Job]:
-        """Return the jobs of a page; see the base class."""
+    def page(self, query: JobQuery) -> list[JobHead]:
+        """Return the jobs of a page as lists show them; see the base class."""
         with self._lock:
             jobs = sorted(self._jobs.values(), key=lambda job: job.id, reverse=True)
-        return [job for job in jobs if _shows(query, job)][: query.limit]
+        shown = islice((job for job in jobs if _shows(query, job)), query.limit)
+        return [job.head() for job in shown]
 
     def unfinished(self) -> list[Job]:
         """Return all jobs that are queued or running; see the base class."""

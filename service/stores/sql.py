@@ -22,7 +22,7 @@ from datetime import datetime
 from service.events import EventLog
 from service.experiments import Run
 from service.experiments.experiment import Experiment, ExperimentState
-from service.jobs import Job, JobState
+from service.jobs import Job, JobHead, JobState
 from service.observer import Observer, nobody
 from service.stores import sql_experiments, sql_jobs, sql_retention
 from service.stores.base import Added, AddedExperiment, Idempotency, JobQuery, Pruned, Store
@@ -91,8 +91,8 @@ class SqlStore(Store):
         with self._database.reading() as connection:
             return sql_jobs.logs(connection, job_id)
 
-    def page(self, query: JobQuery) -> list[Job]:
-        """Return the jobs of a page; see the base class."""
+    def page(self, query: JobQuery) -> list[JobHead]:
+        """Return the jobs of a page as lists show them; see the base class."""
         with self._database.reading() as connection:
             return sql_jobs.page(connection, query)
 

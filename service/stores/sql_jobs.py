@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 
 from service.errors import IdempotencyConflict, IllegalMove, JobNotFound
 from service.events import EventLog, JobEvent
-from service.jobs import FINAL, Job, JobState
+from service.jobs import FINAL, Job, JobHead, JobState
 from service.stores.base import Added, Idempotency, JobQuery
 from service.stores.faults import readable
 from service.stores.sql_tables import event_logs, jobs, lives
@@ -26,6 +26,7 @@ __all__ = ["add", "begin_life", "deflated", "delete", "find", "known", "logs", "
 
 _ALL = [field.name for field in fields(Job)]
 _KEPT = [jobs.c[name] for name in _ALL]
+_HEAD = [field.name for field in fields(JobHead)]
 _OBSERVED = ("outcome", "grade")  # of the result, once more: for who does not read that
 _JSON = frozenset({"request", "python", "machine", "result", "error"})
 _TIMES = frozenset({"created_at", "started_at", "finished_at"})
@@ -44,6 +45,7 @@ _INSERT_LOG = sa.insert(event_logs)
 _DELETE_LOG = sa.delete(event_logs)
 _DELETE_LOG = _DELETE_LOG.where(event_logs.c.job_id == sa.bindparam("key"), event_logs.c.epoch == sa.bindparam("of"))
 _DELETE_LOGS = sa.delete(event_logs).where(event_logs.c.job_id == sa.bindparam("key"))
+_SELECT_HEADS = sa.select(*(jobs.c[name] for name in _HEAD)).order_by(jobs.c.id.desc())
 _UNFINISHED = sa.select(*_KEPT).where(jobs.c.status.in_(sorted(set(JobState) - FINAL))).order_by(jobs.c.id)
 _BEGIN_LIFE = sa.insert(lives).returning(lives.c.id)
 
@@ -110,9 +112,9 @@ def logs(connection: Connection, job_id: str) -> list[EventLog]:
         return [EventLog(epoch, _inflated(events)) for epoch, events in rows]
 
 
-def page(connection: Connection, query: JobQuery) -> list[Job]:
-    """Return the jobs of a page, newest first."""
-    statement = sa.select(*_KEPT).order_by(jobs.c.id.desc()).limit(query.limit)
+def page(connection: Connection, query: JobQuery) -> list[JobHead]:
+    """Return the jobs of a page as lists show them, newest first."""
+    statement = _SELECT_HEADS.limit(query.limit)
     if query.before is not None:
         statement = statement.where(jobs.c.id < query.before)
     if query.status:
@@ -121,7 +123,7 @@ def page(connection: Connection, query: JobQuery) -> list[Job]:
         statement = statement.where(jobs.c.scenario == query.scenario)
     if query.label is not None:
         statement = statement.where(jobs.c.label == query.label)
-    return [_job(row) for row in connection.execute(statement).mappings()]
+    return [_head(row) for row in connection.execute(statement).mappings()]
 
 
 def unfinished(connection: Connection) -> list[Job]:
@@ -154,13 +156,20 @@ def _to_column(name: str, value: Any) -> Any:
 
 
 def _job(row: sa.RowMapping) -> Job:
+    return Job(**_values(row, _ALL))
+
+
+def _head(row: sa.RowMapping) -> JobHead:
+    return JobHead(**_values(row, _HEAD))
+
+
+def _values(row: sa.RowMapping, names: Iterable[str]) -> dict[str, Any]:
     remedy = "Delete the job."
     if row["status"] not in FINAL:  # nobody else can
         remedy = "Stop the service, and remove its row from the table `jobs`."
     with readable(str(row["id"]), remedy):
-        values = {name: _from_column(name, row[name]) for name in _ALL}
-        values["status"] = JobState(values["status"])
-        return Job(**values)
+        values = {name: _from_column(name, row[name]) for name in names}
+        return {**values, "status": JobState(values["status"])}
 
 
 def _from_column(name: str, value: Any) -> Any:

@@ -203,7 +203,8 @@ class House:
 
     def jobs(self, experiment: Experiment) -> list[Job]:
         """Return the jobs of an experiment, oldest first."""
-        return list(reversed(self.store.page(JobQuery(limit=1000, label=experiment.id))))
+        page = self.store.page(JobQuery(limit=1000, label=experiment.id))
+        return [self.store.get(job.id) for job in reversed(page)]
 
 
 Build = Callable[..., House]

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from service.errors import IllegalMove
-from service.jobs import FINAL, LEGAL_MOVES, Failure, Job, JobState
+from service.jobs import FINAL, LEGAL_MOVES, Failure, Job, JobHead, JobState
 from tests.stores.helpers import T0, ended_job, make_job, make_report, running_job
 
 _LATER = T0 + timedelta(seconds=60)
@@ -168,6 +168,27 @@ def test_a_job_that_ends_without_a_run_has_only_its_end() -> None:
     ended = make_job().end_without_run(JobState.LOST, _LATER, why)
     expected = (JobState.LOST, _LATER, why, None, None, 0)
     assert expected == (ended.status, ended.finished_at, ended.error, ended.result, ended.started_at, ended.attempt)
+
+
+def test_the_head_of_a_job_is_what_lists_show() -> None:
+    """All that says which job it is and where it stands, and of what its run told the outcome and the grade."""
+    job = ended_job(label="naïve ☃", rerun_of="job_earlier")
+    expected = JobHead(
+        id=job.id,
+        status=JobState.SUCCEEDED,
+        scenario="probe",
+        label="naïve ☃",
+        attempt=1,
+        lane="wait",
+        rerun_of="job_earlier",
+        request=job.request,
+        created_at=T0,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        outcome="lost",
+        grade="interesting",
+    )
+    assert expected == job.head()
 
 
 def test_a_job_cannot_be_changed_in_place() -> None:

@@ -1265,6 +1265,6 @@ def test_many_jobs_from_many_threads_all_settle(start: Start, store: JobStore) -
     with ThreadPoolExecutor(8) as pool:
         settled = [job for jobs in pool.map(client, range(8)) for job in jobs]
     assert 200 == len({job.id for job in settled})
-    assert {job.id: job for job in settled} == {job.id: job for job in store.page(JobQuery(limit=1000))}
+    assert {job.id: job for job in settled} == {job.id: store.get(job.id) for job in store.page(JobQuery(limit=1000))}
     assert {job.status for job in settled} <= {JobState.SUCCEEDED, JobState.CANCELLED, JobState.LOST}
     assert {"cpu": (0, 0), "wait": (0, 0)} == _counts(runner)

@@ -11,7 +11,7 @@ from typing import Any
 
 from service.experiments import Measure, Run
 from service.experiments.experiment import Experiment
-from service.jobs import Failure, Job, JobState, Report, Result
+from service.jobs import Failure, Job, JobHead, JobState, Report, Result
 from service.stores import make_store
 from service.stores.base import JobStore
 from service.stores.sql import SqlStore
@@ -20,6 +20,7 @@ __all__ = [
     "RESULT_S",
     "T0",
     "ended_job",
+    "heads",
     "make_experiment",
     "make_job",
     "make_report",
@@ -60,6 +61,11 @@ def running_job(attempt: int = 1, **changes: Any) -> Job:
 def ended_job(status: JobState = JobState.SUCCEEDED, **changes: Any) -> Job:
     """Return a job that ran once and ended."""
     return running_job(**changes).finish(make_report(status), T0 + timedelta(seconds=9))
+
+
+def heads(*jobs: Job) -> list[JobHead]:
+    """Return jobs as a page shows them."""
+    return [job.head() for job in jobs]
 
 
 def make_report(status: JobState = JobState.SUCCEEDED, **changes: Any) -> Report:

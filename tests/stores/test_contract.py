@@ -6,6 +6,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,10 +18,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from service.errors import IdempotencyConflict, IllegalMove, JobNotFound, StoreUnavailable, ThreadlabError
-from service.jobs import FINAL, LEGAL_MOVES, Failure, Job, JobState
+from service.jobs import FINAL, LEGAL_MOVES, Failure, Job, JobHead, JobState
 from service.stores.base import Added, Idempotency, JobQuery, JobStore
 from service.stores.memory import MemoryStore
-from tests.stores.helpers import RESULT_S, T0, ended_job, make_job, make_report, make_result, open_store, running_job
+from tests.stores.helpers import (
+    RESULT_S,
+    T0,
+    ended_job,
+    heads,
+    make_job,
+    make_report,
+    make_result,
+    open_store,
+    running_job,
+)
 
 _LATER = T0 + timedelta(hours=1)
 
@@ -120,7 +131,7 @@ def test_a_finished_job_can_be_forgotten(store: JobStore, status: JobState) -> N
     assert _done(store.delete(job.id)) is None
     with pytest.raises(JobNotFound):
         store.get(job.id)
-    assert [other] == store.page(JobQuery(limit=10))
+    assert heads(other) == store.page(JobQuery(limit=10))
 
 
 @pytest.mark.parametrize("job", [make_job(), running_job()], ids=["queued", "running"])
@@ -152,7 +163,7 @@ def test_the_same_key_and_request_give_the_same_job(store: JobStore) -> None:
     first, second = make_job(), make_job()
     assert Added(first) == _done(store.add(first, same))
     assert Added(first, replayed=True) == _done(store.add(second, same))
-    assert [first] == store.page(JobQuery(limit=10))
+    assert heads(first) == store.page(JobQuery(limit=10))
 
 
 def test_a_replay_gives_the_job_as_it_is_now(store: JobStore) -> None:
@@ -215,7 +226,7 @@ def test_one_of_many_equal_requests_makes_the_job(store: JobStore) -> None:
         added = list(pool.map(lambda job: _done(store.add(job, same)), [make_job() for _ in range(32)]))
     assert 1 == len({each.job.id for each in added})
     assert 31 == sum(each.replayed for each in added)
-    assert [added[0].job] == store.page(JobQuery(limit=10))
+    assert heads(added[0].job) == store.page(JobQuery(limit=10))
 
 
 # Pages.
@@ -225,7 +236,7 @@ def test_a_page_is_newest_first(store: JobStore) -> None:
     """Jobs come in the order of their ids, the newest first, however they were added."""
     oldest, middle, newest = make_job(), make_job(), make_job()
     _remember(store, middle, newest, oldest)
-    assert [newest, middle, oldest] == store.page(JobQuery(limit=10))
+    assert heads(newest, middle, oldest) == store.page(JobQuery(limit=10))
 
 
 def test_a_page_of_an_empty_store_is_empty(store: JobStore) -> None:
@@ -237,14 +248,14 @@ def test_a_page_of_an_empty_store_is_empty(store: JobStore) -> None:
 def test_pages_can_be_turned(store: JobStore) -> None:
     """`limit` cuts a page and `before` begins the next, until nothing is left."""
     jobs = _remember(store, *(make_job() for _ in range(7)))
-    seen: list[Job] = []
+    seen: list[JobHead] = []
     sizes = []
     page = store.page(JobQuery(limit=3))
     while page:
         seen += page
         sizes.append(len(page))
         page = store.page(JobQuery(limit=3, before=page[-1].id))
-    assert list(reversed(jobs)) == seen
+    assert heads(*reversed(jobs)) == seen
     assert [3, 3, 1] == sizes
 
 
@@ -252,7 +263,7 @@ def test_a_page_can_begin_before_a_job_that_is_gone(store: JobStore) -> None:
     """A page goes on where the last ended although its last job was deleted meanwhile."""
     older, last, _ = _remember(store, make_job(), ended_job(), make_job())
     _done(store.delete(last.id))
-    assert [older] == store.page(JobQuery(limit=10, before=last.id))
+    assert heads(older) == store.page(JobQuery(limit=10, before=last.id))
 
 
 def test_each_filter_picks_its_jobs(store: JobStore) -> None:
@@ -263,27 +274,38 @@ def test_each_filter_picks_its_jobs(store: JobStore) -> None:
     stuck = ended_job(JobState.TIMED_OUT, scenario="daemon")
     _remember(store, queued, running, done, stuck)
 
-    def page(**filters: Any) -> list[Job]:
+    def page(**filters: Any) -> list[JobHead]:
         return store.page(JobQuery(limit=10, **filters))
 
-    assert [queued] == page(status=[JobState.QUEUED])
-    assert [stuck, running] == page(status={JobState.RUNNING, JobState.TIMED_OUT})
-    assert [stuck, done, running, queued] == page(status=tuple(JobState))
+    assert heads(queued) == page(status=[JobState.QUEUED])
+    assert heads(stuck, running) == page(status={JobState.RUNNING, JobState.TIMED_OUT})
+    assert heads(stuck, done, running, queued) == page(status=tuple(JobState))
     assert [] == page(status=[JobState.LOST])
-    assert [stuck, running] == page(scenario="daemon")
+    assert heads(stuck, running) == page(scenario="daemon")
     assert [] == page(scenario="daemo")
-    assert [running, queued] == page(label="a")
-    assert [done] == page(label="b")
+    assert heads(running, queued) == page(label="a")
+    assert heads(done) == page(label="b")
     assert [] == page(label="")
-    assert [running] == page(label="a", scenario="daemon", status=[JobState.RUNNING], before=done.id)
+    assert heads(running) == page(label="a", scenario="daemon", status=[JobState.RUNNING], before=done.id)
     assert [] == page(label="b", scenario="daemon")
+
+
+def test_a_page_shows_what_was_observed_once_a_job_has_ended(store: JobStore) -> None:
+    """Outcome and grade are those of the result, written with the end; a job without a result has none."""
+    seen, lost = _remember(store, running_job(), running_job())
+    assert [(None, None)] * 2 == [(job.outcome, job.grade) for job in store.page(JobQuery(limit=10))]
+    result = make_result(outcome="naïve ☃ \x00", grade="forbidden")
+    _done(store.move(JobState.RUNNING, seen.finish(make_report(result=result), _LATER)))
+    _done(store.move(JobState.RUNNING, lost.finish(make_report(JobState.LOST, result=None), _LATER)))
+    expected = [(None, None), ("naïve ☃ \x00", "forbidden")]
+    assert expected == [(job.outcome, job.grade) for job in store.page(JobQuery(limit=10))]
 
 
 def test_a_limit_counts_what_the_filters_leave(store: JobStore) -> None:
     """A page is full although the newest jobs are filtered out of it."""
     wanted = _remember(store, make_job(label="x"), make_job(label="x"), make_job(label="x"))
     _remember(store, *(make_job() for _ in range(5)))
-    assert [wanted[2], wanted[1]] == store.page(JobQuery(limit=2, label="x"))
+    assert heads(wanted[2], wanted[1]) == store.page(JobQuery(limit=2, label="x"))
 
 
 def test_unfinished_jobs_come_oldest_first(store: JobStore) -> None:
@@ -323,7 +345,7 @@ def test_every_field_survives(store: JobStore, status: JobState) -> None:
     assert job == read
     assert [UTC, UTC, UTC] == [each.tzinfo for each in (read.created_at, read.started_at, read.finished_at) if each]
     assert status is read.status
-    assert [job] == store.page(JobQuery(limit=1))
+    assert heads(job) == store.page(JobQuery(limit=1))
 
 
 def test_every_field_that_a_move_changes_survives(store: JobStore) -> None:
@@ -366,7 +388,7 @@ def test_writes_are_carried_out_in_the_order_of_the_calls(store: JobStore) -> No
     ]
     for future in futures:
         _done(future)
-    assert [ended] == store.page(JobQuery(limit=10))
+    assert heads(ended) == store.page(JobQuery(limit=10))
 
 
 def test_a_refused_write_does_not_stop_the_next(store: JobStore) -> None:
@@ -383,7 +405,7 @@ def test_a_refused_write_does_not_stop_the_next(store: JobStore) -> None:
     refusals = [type(future.exception(RESULT_S)) for future in futures]
     nothing = type(None)
     assert [nothing, IdempotencyConflict, JobNotFound, IllegalMove, IllegalMove, nothing] == refusals
-    assert [behind, before] == store.page(JobQuery(limit=10))
+    assert heads(behind, before) == store.page(JobQuery(limit=10))
 
 
 def test_many_threads_may_add_at_once(store: JobStore) -> None:
@@ -392,7 +414,7 @@ def test_many_threads_may_add_at_once(store: JobStore) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda share: _remember(store, *share), shares))
     jobs = [job for share in shares for job in share]
-    assert list(reversed(jobs)) == store.page(JobQuery(limit=1000))
+    assert heads(*reversed(jobs)) == store.page(JobQuery(limit=1000))
 
 
 def test_of_many_moves_from_one_state_exactly_one_wins(store: JobStore) -> None:
@@ -563,11 +585,15 @@ class _Comparison(RuleBasedStateMachine):
     def both_hold_the_same(self) -> None:
         """Both stores hold the same jobs, and the same of them are unfinished."""
         self.both(lambda store: store.page(JobQuery(limit=1000)))
+        for job in self.model.page(JobQuery(limit=1000)):
+            self.get(job.id)
         self.both(lambda store: store.unfinished())
 
     def known(self, job_id: str) -> Job | None:
         """Return a job as the twin has it."""
-        return next((job for job in self.model.page(JobQuery(limit=1000)) if job.id == job_id), None)
+        with suppress(JobNotFound):
+            return self.model.get(job_id)
+        return None
 
     def teardown(self) -> None:
         """Let go of both."""

@@ -134,7 +134,7 @@ def test_every_job_reads_as_it_was(old: Path) -> None:
     """Each job of an earlier database has every value that it had, in each state there is."""
     before = _rows(old, "jobs")
     with closing(_opened(old)) as store:
-        jobs = store.page(JobQuery(limit=1_000))
+        jobs = [store.get(head.id) for head in store.page(JobQuery(limit=1_000))]
     assert {row["id"] for row in before} == {job.id for job in jobs}
     assert {"succeeded", "timed_out", "cancelled", "lost", "running", "queued"} == {job.status.value for job in jobs}
     for row, job in zip(before, reversed(jobs), strict=True):

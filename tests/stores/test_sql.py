@@ -22,7 +22,17 @@ from service.stores import make_store
 from service.stores.base import Added, Idempotency, JobQuery
 from service.stores.memory import MemoryStore
 from service.stores.sql import SqlStore
-from tests.stores.helpers import RESULT_S, T0, ended_job, make_job, make_report, open_store, running_job, writer_busy
+from tests.stores.helpers import (
+    RESULT_S,
+    T0,
+    ended_job,
+    heads,
+    make_job,
+    make_report,
+    open_store,
+    running_job,
+    writer_busy,
+)
 from tests.support import wait_until
 
 _ROOT = Path(__file__).parents[2]
@@ -123,7 +133,7 @@ def test_a_closed_database_can_be_opened_again(path: Path) -> None:
     store.add(ended)
     store.close()
     store = open_store(url)
-    assert [ended, job] == store.page(JobQuery(limit=10))
+    assert heads(ended, job) == store.page(JobQuery(limit=10))
     assert Added(job, replayed=True) == store.add(make_job(), same).result(RESULT_S)
     store.close()
 
@@ -191,7 +201,7 @@ def test_a_refused_write_leaves_the_others_of_its_transaction(store: SqlStore) -
     nothing = type(None)
     refusals = [type(future.exception(RESULT_S)) for future in futures]
     assert [nothing, IllegalMove, JobNotFound, IllegalMove, nothing] == refusals
-    assert [last, first] == store.page(JobQuery(limit=10))
+    assert heads(last, first) == store.page(JobQuery(limit=10))
     assert 2 == len(commits)
 
 
@@ -221,7 +231,7 @@ def test_a_write_that_cannot_be_done_harms_no_other(store: SqlStore, changes: di
     refusals = [future.exception(RESULT_S / 4) for future in futures]
     assert [True, False, True] == [refusal is None for refusal in refusals]
     assert Added(later) == store.add(later).result(RESULT_S)
-    assert [taken, later, behind, before] == store.page(JobQuery(limit=10))
+    assert heads(taken, later, behind, before) == store.page(JobQuery(limit=10))
 
 
 def test_a_write_whose_caller_gave_up_is_done_all_the_same(store: SqlStore) -> None:
@@ -231,7 +241,7 @@ def test_a_write_whose_caller_gave_up_is_done_all_the_same(store: SqlStore) -> N
         store.add(given_up).cancel()
         future = store.add(waited_for)
     assert Added(waited_for) == future.result(RESULT_S / 4)
-    assert [waited_for, given_up] == store.page(JobQuery(limit=10))
+    assert heads(waited_for, given_up) == store.page(JobQuery(limit=10))
 
 
 # When the database fails.
@@ -251,7 +261,7 @@ def test_a_commit_that_fails_is_told_to_all_of_its_writes(store: SqlStore, other
     other.execute("ALTER TABLE hidden RENAME TO jobs")
     job = make_job()
     assert Added(job) == store.add(job).result(RESULT_S)
-    assert [job] == store.page(JobQuery(limit=10))
+    assert heads(job) == store.page(JobQuery(limit=10))
 
 
 def test_a_lock_of_another_process_is_waited_for(store: SqlStore, other: sqlite3.Connection) -> None:

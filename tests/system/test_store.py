@@ -355,13 +355,22 @@ def test_a_deleted_log_costs_nothing_if_the_service_is_stopped(server: Server) -
 
 
 def test_a_broken_row_costs_itself(server: Server) -> None:
-    """A row that cannot be read is 503 for whoever asks for it, by name; other jobs are there; it can be deleted."""
+    """A row that cannot be read is 503 for whoever asks for what is broken, by name; other jobs are there; it can be
+    deleted.
+    """
     server.start()
     broken, whole = server.run(JOB)["id"], server.run(JOB)
+    listed = server.ask("GET", "/v1/jobs").json()
+    its_own = (f"/v1/jobs/{broken}", f"/v1/jobs/{broken}/timeline.svg", f"/v1/jobs/{broken}/events")
     with contextlib.closing(sqlite3.connect(server.folder / "jobs.db")) as database:
         database.execute("UPDATE jobs SET result = '{\"outcome\"' WHERE id = ?", (broken,))
         database.commit()
-    for path in (f"/v1/jobs/{broken}", f"/v1/jobs/{broken}/timeline.svg", f"/v1/jobs/{broken}/events", "/v1/jobs"):
+        for path in its_own:
+            assert f"What is remembered of {broken} cannot be read" in problem(server.ask("GET", path))
+        assert listed == server.ask("GET", "/v1/jobs").json()
+        database.execute("UPDATE jobs SET request = '{' WHERE id = ?", (broken,))
+        database.commit()
+    for path in (*its_own, "/v1/jobs"):
         assert f"What is remembered of {broken} cannot be read" in problem(server.ask("GET", path))
     assert whole == server.ask("GET", f"/v1/jobs/{whole['id']}").json()
     assert 204 == server.ask("DELETE", f"/v1/jobs/{broken}").status_code
@@ -388,7 +397,7 @@ def test_damaged_pages_cost_what_they_held(server: Server) -> None:
 # Over time.
 
 
-@pytest.mark.parametrize("name", ["jobs", "experiments", "events"])
+@pytest.mark.parametrize("name", ["jobs", "experiments", "events", "retention"])
 def test_an_earlier_database_is_served(server: Server, name: str) -> None:
     """Each job and experiment of a database of an earlier service is answered, in every form there is."""
     with contextlib.closing(sqlite3.connect(server.folder / "jobs.db")) as database:
@@ -402,7 +411,10 @@ def test_an_earlier_database_is_served(server: Server, name: str) -> None:
         for experiment in client.get("/v1/experiments").json()["experiments"]:
             for part in ("", "/table.csv", "/chart.svg"):
                 assert 200 == client.get(f"/v1/experiments/{experiment['id']}{part}").status_code
-        assert len(ended) < len(client.get("/v1/jobs?limit=200").json()["jobs"])  # the others are on their way again
+        listed = {job["id"]: job["outcome"] for job in client.get("/v1/jobs?limit=200").json()["jobs"]}
+        assert len(ended) < len(listed)  # the others are on their way again
+        for job_id in ended:
+            assert listed[job_id] == client.get(f"/v1/jobs/{job_id}").json()["result"]["outcome"]
     assert '"message": "the database was brought forward"' in server.log
 
 

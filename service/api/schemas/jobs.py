@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from service.api.schemas.base import Answer
 from service.api.schemas.results import FailureView, MachineView, PythonView, ResultView
-from service.jobs import Grade, Job, JobState, Lane
+from service.jobs import Grade, Job, JobHead, JobState, Lane
 
 __all__ = ["JobList", "JobListItem", "JobView", "job_list_item", "job_view"]
 
@@ -76,16 +76,7 @@ def job_view(job: Job) -> dict[str, Any]:
     return {
         "id": job.id,
         "links": _links(job),
-        "status": job.status.value,
-        "scenario": job.scenario,
-        "label": job.label,
-        "attempt": job.attempt,
-        "lane": job.lane,
-        "rerun_of": job.rerun_of,
-        "request": job.request,
-        "created_at": job.created_at,
-        "started_at": job.started_at,
-        "finished_at": job.finished_at,
+        **_head(job),
         "python": job.python,
         "machine": job.machine,
         "result": result,
@@ -105,11 +96,22 @@ def _links(job: Job) -> dict[str, str]:
     }
 
 
-def job_list_item(job: Job) -> dict[str, Any]:
+def job_list_item(job: JobHead) -> dict[str, Any]:
     """Return a job in the shape of `JobListItem`, ready for JSON."""
-    view = job_view(job)
-    for name in ("links", "python", "machine", "result", "error"):
-        del view[name]
-    view["outcome"] = job.outcome
-    view["grade"] = job.grade
-    return view
+    return {"id": job.id, **_head(job), "outcome": job.outcome, "grade": job.grade}
+
+
+def _head(job: Job | JobHead) -> dict[str, Any]:
+    """What every account of a job begins with, after its id."""
+    return {
+        "status": job.status.value,
+        "scenario": job.scenario,
+        "label": job.label,
+        "attempt": job.attempt,
+        "lane": job.lane,
+        "rerun_of": job.rerun_of,
+        "request": job.request,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+    }
