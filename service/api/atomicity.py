@@ -6,6 +6,7 @@ operation, the build of the interpreter and the scenario's source: it is run whe
 
 import asyncio
 import hashlib
+import itertools
 import typing
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -20,7 +21,8 @@ from service.api.jobs import Intake, Prefer
 from service.api.schemas import Atomicity
 from service.catalog import Catalog
 from service.executors.base import Interpreter, JobExecutor
-from service.jobs import Job
+from service.jobs import Job, JobState
+from service.runner import Ticket
 from service.stores.base import Idempotency
 
 __all__ = ["make_router"]
@@ -65,10 +67,11 @@ class _Place:
     operation: str
     interpreter: Interpreter
 
-    def key(self, digest: str) -> str:
+    def key(self, digest: str, attempt: int) -> str:
         """The cell's idempotency key; a client's has no spaces."""
         build = f"{self.interpreter.executable} {self.interpreter.build_id} {digest}"
-        return f"{_SCENARIO} {self.operation} {hashlib.sha256(build.encode()).hexdigest()}"
+        key = f"{_SCENARIO} {self.operation} {hashlib.sha256(build.encode()).hexdigest()}"
+        return key if attempt == 1 else f"{key} {attempt}"
 
 
 def make_router(catalog: Catalog, intake: Intake, executor: JobExecutor) -> APIRouter:
@@ -102,26 +105,32 @@ def make_router(catalog: Catalog, intake: Intake, executor: JobExecutor) -> APIR
 
     async def _measured(places: list[_Place], wait: Wait) -> list[Job]:
         """The job of each place, as far as it has come when the client has waited long enough."""
-        tickets = [desk.runner.submit(_job(place), _idempotency(place)) for place in places]
-        added = await asyncio.gather(*(desk.future(ticket.accepted) for ticket in tickets))
-        settled = [asyncio.wrap_future(ticket.settled) for ticket in tickets]
+        submitted = await asyncio.gather(*map(_submitted, places))
+        settled = [asyncio.wrap_future(ticket.settled) for ticket, _ in submitted]
         if settled and wait.seconds:
             await asyncio.wait(settled, timeout=wait.seconds)
         jobs = []
-        for accepted, future in zip(added, settled, strict=True):
+        for (_, accepted), future in zip(submitted, settled, strict=True):
             if future.done() and future.exception() is None:
                 jobs.append(future.result())
             else:
                 future.cancel()
-                jobs.append(desk.runner.peek(accepted.job.id) or accepted.job)
+                jobs.append(desk.runner.peek(accepted.id) or accepted)
         return jobs
+
+    async def _submitted(place: _Place) -> tuple[Ticket, Job]:
+        """The job of a place, new or remembered; one that was cancelled or got lost has measured nothing."""
+        for attempt in itertools.count(1):
+            idempotency = Idempotency(place.key(scenario.digest, attempt), fingerprint="")
+            ticket = desk.runner.submit(_job(place), idempotency)
+            job = (await desk.future(ticket.accepted)).job
+            if job.status not in (JobState.CANCELLED, JobState.LOST):
+                break
+        return ticket, job
 
     def _job(place: _Place) -> Job:
         asked = {"scenario": _SCENARIO, "operation": place.operation, "python": place.interpreter.selector}
         return intake.job(intake.validate({**asked, "label": _SCENARIO}))
-
-    def _idempotency(place: _Place) -> Idempotency:
-        return Idempotency(place.key(scenario.digest), fingerprint="")
 
     return router
 

@@ -53,6 +53,19 @@ def test_all_operations_are_measured(client: Client, executor: ScriptedExecutor,
     assert {"3.11"} == {order.python for order in executor.orders}
 
 
+def test_what_was_cancelled_is_measured_anew(make_client: MakeClient) -> None:
+    """A cell whose job was cancelled has measured nothing, and is measured when it is asked for again."""
+    held = threading.Event()
+    client = make_client(ScriptedExecutor(lambda _: success("not_seen", lost_share=0.0), held=held))
+    query = "?operation=augmented"
+    (cell,) = client.get(f"{PATH}{query}").json()["cells"]
+    assert 200 == client.post(f"/v1/jobs/{cell['job_id']}/cancel").status_code
+    held.set()
+    (again,) = matrix(client, query)["cells"]
+    assert ("succeeded", True) == (again["status"], again["job_id"] != cell["job_id"])
+    assert again == matrix(client, query)["cells"][0]
+
+
 def test_what_was_measured_is_remembered(client: Client, executor: ScriptedExecutor) -> None:
     """A second question measures nothing anew; one whose job is deleted does."""
     first = matrix(client)
@@ -97,15 +110,6 @@ def test_unfinished_is_told(make_client: MakeClient) -> None:
     gate.set()
     wait_until(lambda: matrix(client, "?operation=item")["complete"])
     assert 0.5 == matrix(client, "?operation=item")["cells"][0]["lost_share"]
-
-
-def test_cancelled_is_told(make_client: MakeClient) -> None:
-    """A measurement that somebody cancelled is shown as that, until its job is deleted."""
-    client = make_client(ScriptedExecutor(held=threading.Event()))
-    cell = client.get(f"{PATH}?operation=item").json()["cells"][0]
-    assert 200 == client.post(f"/v1/jobs/{cell['job_id']}/cancel").status_code
-    found = matrix(client, "?operation=item")
-    assert ("cancelled", True) == (found["cells"][0]["status"], found["complete"])
 
 
 @pytest.mark.parametrize(
