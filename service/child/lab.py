@@ -15,6 +15,10 @@ from service.child.traced import TracedLock, TracedRLock
 
 __all__ = ["Cancelled", "Lab"]
 
+_MAX_WARNING = 500  # characters, chosen: a sentence, not a document; as long as a note
+_MOST_WARNINGS = 100  # of one job, chosen: more than anybody reads
+_TOO_MUCH = 1 << 63  # steps: the link carries no larger number, and nobody has that many
+
 
 class Cancelled(Exception):
     """The job was cancelled, or its time is up, and the scenario noticed."""
@@ -52,7 +56,9 @@ class Lab:
         self._recorder = recorder
         self._timeout_s = timeout_s
         self._cancelled = False
-        self.warnings: List[str] = []
+        self._warning = threading.Lock()
+        self._warnings: List[str] = []  # guarded by _warning
+        self._warnings_left_out = 0  # guarded by _warning
         self.endings: List[Callable[[], Dict[str, Any]]] = []
         self.watch = Watch()
         self.traces_locks = recorder.trace == "locks"
@@ -129,13 +135,37 @@ class Lab:
         self._recorder.note(text)
 
     def progress(self, done: int, of: int) -> None:
-        """Say in the job's events how far the scenario is; not for inner loops, it counts as an event."""
-        self._recorder.stamp(self._recorder.log(), "progress", [int(done), int(of)])
+        """Say in the job's events how far the scenario is; not for inner loops, it counts as an event.
+
+        Raises:
+            ValueError: it is not 0 <= done <= of < 2**63.
+        """
+        done, of = int(done), int(of)
+        if not 0 <= done <= of < _TOO_MUCH:
+            raise ValueError(f"progress({done}, {of}): it must be 0 <= done <= of < 2**63")
+        self._recorder.stamp(self._recorder.log(), "progress", [done, of])
 
     def warn(self, text: str) -> None:
-        """Put a sentence into the answer's `warnings`, once; it is told soon, also of a job that is killed."""
-        if text not in self.warnings:
-            self.warnings.append(str(text))
+        """Put a sentence of at most 500 characters into the answer's `warnings`, once; 100 of them are kept.
+
+        It is told soon, so that a job that is killed has it, too.
+        """
+        sentence = str(text)[:_MAX_WARNING]
+        with self._warning:
+            if sentence in self._warnings:
+                return
+            if len(self._warnings) < _MOST_WARNINGS:
+                self._warnings.append(sentence)
+            else:
+                self._warnings_left_out += 1
+
+    @property
+    def warnings(self) -> List[str]:
+        """The sentences that are kept, and one that says how many are not."""
+        with self._warning:
+            if not self._warnings_left_out:
+                return list(self._warnings)
+            return [*self._warnings, f"Warnings left out after the first {_MOST_WARNINGS}: {self._warnings_left_out}."]
 
     def at_exit(self, ending: Callable[[], Dict[str, Any]]) -> Callable[[], Dict[str, Any]]:
         """Call `ending` where `atexit` callbacks run: after the interpreter joined every thread that is no daemon.

@@ -163,7 +163,7 @@ class Job:
 
     def _new_warnings(self) -> bytes:
         """Tell all warnings so far, if there is a new one: a job that is killed does not come to its `bye`."""
-        warnings = self._lab.warnings[:]
+        warnings = self._lab.warnings
         if len(warnings) == self._warned:
             return b""
         self._warned = len(warnings)

@@ -422,6 +422,47 @@ def test_a_raw_thread_has_its_say(run: Run) -> None:
     assert (JobState.SUCCEEDED, None) == (report.status, report.error)
 
 
+def test_a_warning_that_is_no_sentence(run: Run) -> None:
+    """Whatever a scenario warns with is text of at most 500 characters."""
+    report = run("lab.warn(ValueError('Mind the gap.'))\nlab.warn(None)\nlab.warn('x' * 9_000_000)")
+    assert JobState.SUCCEEDED == report.status
+    assert ["Mind the gap.", "None", "x" * 500] == result_of(report)["warnings"]
+
+
+def test_warnings_without_end(run: Run) -> None:
+    """Of warnings without end, from several threads, the first 100 are told, and the rest is counted."""
+    report = run("""
+        def work(name):
+            for number in range(500): lab.warn(f"{name} {number}")
+        threads = [lab.Thread(target=work, args=(name,)) for name in range(4)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+    """)
+    assert JobState.SUCCEEDED == report.status
+    *kept, last = result_of(report)["warnings"]
+    assert (100, 100) == (len(kept), len(set(kept)))
+    assert "Warnings left out after the first 100: 1900." == last
+
+
+def test_progress(executor: LocalExecutor) -> None:
+    """How far a scenario is can be said up to the largest number."""
+    told: list[JobEvent] = []
+    order = make_order(write_scenario("lab.progress(0, 0)\nlab.progress(1, 2.0)\nlab.progress(1, 2**63 - 1)"))
+    assert JobState.SUCCEEDED == executor.run(order, told.extend, Cancel()).status
+    assert [(0, 0), (1, 2), (1, 2**63 - 1)] == [(e["done"], e["of"]) for e in told if e["type"] == "progress"]
+
+
+@pytest.mark.parametrize(
+    "progress", ["(1, 2**63)", "(10**30, 10**30)", "(2, 1)", "(-1, 1)", "(float('nan'), 1)", "(1, 'two')"]
+)
+def test_progress_that_is_none(run: Run, progress: str) -> None:
+    """Numbers that cannot say how far a scenario is are its failure, and its traceback shows where."""
+    report = run(f"print('said')\nlab.progress{progress}")
+    assert (JobState.FAILED, "ValueError") == (report.status, failure_of(report)[0])
+    assert f"lab.progress{progress}" in traceback_of(report)
+    assert [("MainThread", "said")] == lines(report)
+
+
 @pytest.mark.parametrize(
     "value",
     [
