@@ -145,7 +145,7 @@ class Autopsy(TypedDict):
 
     by: Literal["child", "fault_handler"]
     threads: list[ThreadAtEnd]
-    threads_left_out: int
+    threads_left_out: int | None
     cycle: list[CycleLink] | None
 
 

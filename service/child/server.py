@@ -28,7 +28,6 @@ from __future__ import annotations
 # `signal.signal` turns numbers into enums, which costs a fresh child 0.2 ms
 import _signal  # type: ignore[import-not-found]  # typeshed does not know it
 import _thread
-import faulthandler
 import fcntl
 import gc
 import os
@@ -42,8 +41,9 @@ import traceback
 from types import ModuleType
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from service.child import cage, folders, loop, wire
+from service.child import cage, dump, folders, loop, wire
 from service.child.cleaner import Cleaner
+from service.child.dump import Dump
 from service.child.walls import Walls
 
 __all__ = ["serve"]
@@ -51,10 +51,6 @@ __all__ = ["serve"]
 _CONTROL_BYTES = 262_144  # one read of the control socket; preloads are tens of kilobytes
 _MAX_DESCRIPTORS = 8  # how many descriptors one read may carry; a fork carries two
 
-_DUMP_SIGNAL = signal.SIGRTMAX - 1  # tells the fault handler to write where every thread is; nobody else uses it
-_DUMP_S = 0.2  # at most for that: 2 ms beside 64 computing threads, far more where it waits for a core
-_MAX_DUMP_BYTES = 24_576  # twice as long in JSON at most, and with what else is said of an end still one write
-_NOT_PLAIN = bytes({*range(256)} - {*range(32, 127), 10})  # the fault handler escapes what is not ASCII
 _PF_EXITING = 0x4  # linux/sched.h, in the flags of /proc/PID/stat
 _INIT_ENDED = "The fork server ends: process 1 of the children's namespace has ended, and they with it."
 _GONE_S = 2.0  # for what a child has left behind to be gone, which takes a millisecond, before its end is reported
@@ -67,10 +63,8 @@ class _Child:
         self.job = job
         self.status = status
         self.folder = folder
-        self.faults = faults
+        self.dump = Dump(faults)
         self.begun = time.monotonic()
-        self.kill_at: Optional[float] = None  # its stacks are asked for, and so many bytes were there at the last look
-        self.dumped = 0
 
 
 class _Ended(NamedTuple):
@@ -235,9 +229,8 @@ class _Server:
                 continue
             if not stacks:
                 _kill_group(pid)
-            elif child.kill_at is None:
-                os.kill(pid, _DUMP_SIGNAL)
-                child.kill_at = time.monotonic() + _DUMP_S
+            elif pid not in self._dying:
+                child.dump.ask(pid)
                 self._dying.append(pid)
             return
 
@@ -245,12 +238,11 @@ class _Server:
         """Kill the children that have told their stacks, or have had the time to."""
         for pid in list(self._dying):
             child = self._children.get(pid)
-            size = 0 if child is None else os.fstat(child.faults).st_size
-            if child is None or 0 < size == child.dumped or time.monotonic() >= (child.kill_at or 0.0):
+            if child is None:  # it has ended by itself
+                self._dying.remove(pid)
+            elif child.dump.is_done(pid):
                 _kill_group(pid)
                 self._dying.remove(pid)
-            else:
-                child.dumped = size
 
     def _reap(self) -> None:
         try:
@@ -274,8 +266,6 @@ class _Server:
         if child is None:  # adopted, the cleaner, or process 1
             return
         signal_number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-        dump = os.pread(child.faults, _MAX_DUMP_BYTES, 0).translate(None, _NOT_PLAIN).decode("ascii")
-        os.close(child.faults)
         now = time.monotonic()
         frame = {
             "type": "exited",
@@ -285,7 +275,7 @@ class _Server:
             "lived_s": now - child.begun,
             "cpu_s": used.ru_utime + used.ru_stime,
             "max_rss_bytes": used.ru_maxrss * 1024,  # Linux counts in KiB
-            "stacks": dump or None,
+            "stacks": child.dump.take(),
         }
         self._ended.append(_Ended(child.status, child.folder, now + _GONE_S, frame))
 
@@ -325,8 +315,7 @@ def serve(control_descriptor: int, limits: Dict[str, int]) -> None:
     )  # not for this process: it holds two descriptors for each child
     walls = Walls(bool(limits.pop("isolate")))
     cage.prepare(limits)
-    faulthandler.enable(cage.FAULTS)
-    faulthandler.register(_DUMP_SIGNAL, cage.FAULTS)
+    dump.prepare()
     server = _Server(control, walls, open_files)
     gc.disable()  # in the server; a child turns it on again
     try:

@@ -388,7 +388,7 @@ class _Conversation:
             stopped=self._stopped,
             killed=self._pressure is _Pressure.KILLED and self._broken is None,
             broken=self._broken,
-            stacks=stacks.read(exited["stacks"], self._order, self._server.main_ident),
+            dump=stacks.read(exited["stacks"], self._order, self._server.main_ident),
         )
         report = self._transcript.report(ending, self._server.python, self._server.machine)
         cause = _cause(ending, report.status)

@@ -6,8 +6,8 @@ does not have the shape that `child/wire.py` states raises `BadFrame`, and nothi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import Any
 
 from service import gil
@@ -15,7 +15,7 @@ from service.child.wire import LEAST_LINE, MOST_THREADS, PROTOCOL, BadFrame, Fra
 from service.events import ActiveThreads, Event, Gil, JobEvent, ThreadRow, Timeline, Trace, Tracing
 from service.executors import shapes
 from service.executors.base import Kept
-from service.executors.stacks import Stack
+from service.executors.stacks import Dump, Stack
 from service.jobs import (
     Autopsy,
     CycleLink,
@@ -68,7 +68,7 @@ class Ending:
         stopped: why the executor ended it (`cancelled` or `timed_out`); None when it ended by itself.
         killed: whether force was needed.
         broken: what the child said that it should not have; None when it kept to the protocol.
-        stacks: where its threads were, as the fault handler told it; nothing where it was not asked or did not answer.
+        dump: where its threads were, as the fault handler told it; nothing where it was not asked or did not answer.
     """
 
     process: ProcessEnd
@@ -76,7 +76,7 @@ class Ending:
     stopped: JobState | None = None
     killed: bool = False
     broken: str | None = None
-    stacks: Sequence[Stack] = ()
+    dump: Dump = field(default_factory=Dump)
 
 
 class Transcript:
@@ -290,11 +290,22 @@ class Transcript:
         """Say where its threads were when it was ended or died; nothing of a job that ended by itself."""
         if ending.stopped is not None and status is not JobState.SUCCEEDED and self._autopsy is not None:
             return self._autopsy
-        if not ending.stacks or (ending.stopped is None and status is not JobState.LOST):
+        if not ending.dump.threads or (ending.stopped is None and status is not JobState.LOST):
             return None
         rows = {row["ident"]: row for row in self._timeline.rows if row["ended_s"] is None}
-        threads = [_stranded(stack, rows.get(stack.ident)) for stack in ending.stacks]
-        return Autopsy(by="fault_handler", threads=threads, threads_left_out=0, cycle=None)
+        threads = [_stranded(stack, rows.get(stack.ident)) for stack in ending.dump.threads]
+        left_out = self._left_out(ending.dump, rows)
+        return Autopsy(by="fault_handler", threads=threads, threads_left_out=left_out, cycle=None)
+
+    def _left_out(self, dump: Dump, unfinished: Collection[int]) -> int | None:
+        """How many threads more there were than a dump tells; it ends somewhere where there were very many."""
+        if dump.whole:
+            return dump.more
+        if self._trace == "off":  # of no thread a start was recorded
+            return None
+        told = {stack.ident for stack in dump.threads}
+        main = any(stack.main for stack in dump.threads)
+        return len(set(unfinished) - told) + (0 if main else 1)
 
     def _active_threads(self, after: int | None) -> ActiveThreads:
         counts = self._timeline.active_threads(self._before, after)

@@ -11,13 +11,16 @@ from typing import Any
 import pytest
 
 from service.child.wire import Frame
-from service.executors.base import Cancel
+from service.events import Trace
+from service.executors.base import Cancel, Kept
 from service.executors.local import LocalExecutor
-from service.executors.transcript import Ending
+from service.executors.stacks import Dump, Stack
+from service.executors.transcript import Ending, Transcript
 from service.jobs import Autopsy, JobState, Report
 from tests.executors.helpers import LIMITS, make_order, result_of, running, write_scenario
 from tests.executors.test_transcript import (
     AUTOPSY,
+    BEGIN,
     BYE,
     DEADLOCK,
     ERROR,
@@ -176,6 +179,33 @@ def test_stuck_is_forbidden_only_where_threads_were_seen_to_be(frames: list[Fram
     result = result_of(play([READY, *frames], DEADLINE))
     assert ("stuck", grade) == (result["outcome"], result["grade"])
     assert said in (result["meaning"] or "")
+
+
+BEGUN: Frame = {
+    "type": "events",
+    "events": [[n, f"t{n}", n, "start", {**BEGIN, "ident": n, "active_threads": n + 1}] for n in range(1, 5)],
+}
+
+
+@pytest.mark.parametrize(
+    ("told", "whole", "trace", "expected"),
+    [
+        pytest.param([0, 1, 2, 3], True, "threads", 7, id="whole: as many as it told of"),
+        pytest.param([0, 1, 2], False, "threads", 2, id="cut off: those that had begun"),
+        pytest.param([3, 4], False, "threads", 3, id="cut off: the main thread, too"),
+        pytest.param([0, 1], False, "off", None, id="cut off, and nothing recorded"),
+    ],
+)
+def test_how_many_threads_the_fault_handler_left_out(
+    told: list[int], whole: bool, trace: Trace, expected: int | None
+) -> None:
+    """What the fault handler did not come to is counted by the starts of threads, if those were recorded."""
+    dump = Dump([Stack(ident, ident == 0, []) for ident in told], more=7, whole=whole)
+    transcript = Transcript(Kept(output_bytes=1_000, events=1_000), trace)
+    for frame in [READY, STARTED, *([BEGUN] if trace == "threads" else [])]:
+        transcript.add(frame)
+    autopsy = autopsy_of(transcript.report(replace(DEADLINE, dump=dump), None, None))
+    assert ("fault_handler", expected) == (autopsy["by"], autopsy["threads_left_out"])
 
 
 # Real children
@@ -423,6 +453,37 @@ def test_a_scenario_that_bends_threading(run: Run) -> None:
     assert (JobState.TIMED_OUT, "stuck") == (report.status, result_of(report)["outcome"])
     assert ("fault_handler", ["MainThread"]) == (autopsy_of(report)["by"], list(rows(report)))
     assert ["while True: time.sleep(60)"] == code(report, "MainThread")
+
+
+DEAF = """
+    begun = []
+    def nap():
+        begun.append(1)
+        time.sleep(60)
+    for number in range(params.threads): lab.Thread(target=nap, name=f"sleeper-{number}", daemon=True).start()
+    while len(begun) < params.threads: time.sleep(0.01)
+    time.sleep(0.5)  # for their starts to be told: afterwards nobody gets the GIL any more
+    raise_flag()
+    re.match("(a*)*b", "a" * 64)
+"""
+
+
+@pytest.mark.interpreters
+@pytest.mark.parametrize("threads", [90, 120])
+@pytest.mark.usefixtures("run_scenario")  # which lets `executors` keep its fork servers
+def test_many_threads_told_by_the_fault_handler(
+    executors: Callable[..., LocalExecutor], every_python: str, threads: int
+) -> None:
+    """However many threads there are the main one is told with its line, and each of them is told or counted."""
+    order = make_order(write_scenario(DEAF, "import re"), threads=threads)
+    with running(executors(every_python), order) as job:
+        job.flag()
+        job.cancel.wish()
+        report = job.report()
+    autopsy = autopsy_of(report)
+    assert ("fault_handler", "MainThread") == (autopsy["by"], autopsy["threads"][0]["name"])
+    assert 're.match("(a*)*b", "a" * 64)' in code(report, "MainThread")
+    assert (64, threads + 1 - 64) == (len(autopsy["threads"]), autopsy["threads_left_out"])
 
 
 JUDGED = """

@@ -41,7 +41,9 @@ def place(file: str, line: int, function: str, code: str | None) -> dict[str, An
 
 def test_a_crash() -> None:
     """The scenario's threads are told in the order of their starts, with their lines; ours are not."""
-    main, sleeper = stacks.read(CRASH, ORDER, 0xA0)
+    dump = stacks.read(CRASH, ORDER, 0xA0)
+    main, sleeper = dump.threads
+    assert (0, True) == (dump.more, dump.whole)
     assert (0xA0, True, 0xB1, False) == (main.ident, main.main, sleeper.ident, sleeper.main)
     assert [
         place("scenarios/probe.py", 3, "run", "third = 3"),
@@ -53,7 +55,7 @@ def test_a_crash() -> None:
 def test_threads_with_names() -> None:
     """CPython 3.14 writes a thread's name behind its number."""
     text = 'Thread 0xb1 [Thread-1 (work)] (most recent call first):\n  File "scenarios/probe.py", line 1 in work\n'
-    (stack,) = stacks.read(text, ORDER, 0xA0)
+    (stack,) = stacks.read(text, ORDER, 0xA0).threads
     assert (0xB1, "first = 1") == (stack.ident, stack.frames[0]["code"])
 
 
@@ -62,16 +64,31 @@ def test_threads_with_names() -> None:
 )
 def test_nothing_was_written(nothing: str | None) -> None:
     """Where no thread is told of, none is told."""
-    assert [] == stacks.read(nothing, ORDER, 0xA0)
+    assert stacks.Dump() == stacks.read(nothing, ORDER, 0xA0)
 
 
 def test_very_much() -> None:
     """Of many threads and deep stacks as much is told as an autopsy may hold."""
     deep = '  File "scenarios/probe.py", line 1 in deep\n' * 100
     text = "".join(f"Thread 0x{ident:016x} (most recent call first):\n{deep}\n" for ident in range(100, 0, -1))
-    told = stacks.read(text, ORDER, 1)
-    assert [*range(1, MOST_THREADS + 1)] == [stack.ident for stack in told]
-    assert {MOST_FRAMES} == {len(stack.frames) for stack in told}
+    dump = stacks.read(text, ORDER, 1)
+    assert [*range(1, MOST_THREADS + 1)] == [stack.ident for stack in dump.threads]
+    assert {MOST_FRAMES} == {len(stack.frames) for stack in dump.threads}
+    assert (100 - MOST_THREADS, True) == (dump.more, dump.whole)
+
+
+def test_the_main_thread_for_itself() -> None:
+    """Of more threads than it writes of, the main one is told for itself, behind the others, and comes first here."""
+    text = "".join(
+        f'Thread 0x{ident:016x} (most recent call first):\n  File "scenarios/probe.py", line 1 in work\n\n'
+        for ident in range(300, 200, -1)
+    )
+    alone = 'Stack (most recent call first):\n  File "scenarios/probe.py", line 3 in run\n'
+    dump = stacks.read(f"{text}...\n{alone}", ORDER, 0xA0)
+    assert [(0xA0, True, "third = 3"), (201, False, "first = 1")] == [
+        (stack.ident, stack.main, stack.frames[0]["code"]) for stack in dump.threads[:2]
+    ]
+    assert (MOST_THREADS, 101 - MOST_THREADS, False) == (len(dump.threads), dump.more, dump.whole)
 
 
 _PIECES = [
@@ -90,5 +107,5 @@ _PIECES = [
 @given(st.lists(st.one_of(st.sampled_from(_PIECES), st.text(max_size=5))).map("".join))
 def test_whatever_stands_there(text: str) -> None:
     """A scenario may write into the same file: what makes no sense is passed over."""
-    for stack in stacks.read(text, ORDER, 0xA0):
+    for stack in stacks.read(text, ORDER, 0xA0).threads:
         assert stack.frames

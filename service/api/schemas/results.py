@@ -133,8 +133,9 @@ class AutopsyView(Answer):
     """Who told: the child itself, or, where it held the GIL in C code or crashed, CPython's fault handler."""
     threads: list[ThreadAtEndView]
     """In the order in which they started, the main thread first."""
-    threads_left_out: int
-    """How many more there were than are listed."""
+    threads_left_out: int | None
+    """How many more there were than are listed; null where only the fault handler could tell, which tells of a hundred,
+    and no starts of threads were recorded."""
     cycle: list[CycleLinkView] | None
     """The threads that waited for each other, of the locks that have a name; null if none did."""
 
