@@ -12,7 +12,6 @@ from service.api.answers import Desk, JsonAnswer, documented
 from service.api.schemas import Capacity, Health, InterpreterList
 from service.errors import NotReady, ThreadlabError
 from service.executors.base import JobExecutor
-from service.stores.base import JobQuery
 
 __all__ = ["make_router"]
 
@@ -60,7 +59,7 @@ def make_router(desk: Desk, executor: JobExecutor, limits: dict[str, float]) -> 
         limits: what `/v1/capacity` shows, by the names of the settings.
     """
     router = APIRouter(tags=["system"])
-    parts = {"store": _Part(lambda: desk.store.page(JobQuery(limit=1))), "executor": _Part(executor.start)}
+    parts = {"store": _Part(desk.store.probe), "executor": _Part(executor.start)}
 
     @router.get("/v1/interpreters", response_model=InterpreterList, response_class=JsonAnswer, responses=documented())
     async def list_interpreters() -> Response:

@@ -314,5 +314,13 @@ class Store(JobStore, ExperimentStore, RetainingStore):
         """
 
     @abstractmethod
+    def probe(self) -> None:
+        """See whether it can be read, at hardly any cost: it is asked every few seconds.
+
+        Raises:
+            StoreUnavailable: it cannot be; the text says why, and what to do.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """Finish every write that was called for, and let go. Idempotent."""

@@ -226,6 +226,9 @@ class MemoryStore(Store):
         with self._lock:
             return list(self._marks)
 
+    def probe(self) -> None:
+        """It is always well."""
+
     def close(self) -> None:
         """Take no more writes."""
         with self._lock:

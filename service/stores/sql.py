@@ -159,6 +159,11 @@ class SqlStore(Store):
         with self._database.reading() as connection:
             return sql_retention.marks(connection)
 
+    def probe(self) -> None:
+        """See whether jobs can be read; see the base class."""
+        with self._database.reading() as connection:
+            sql_jobs.probe(connection)
+
     def close(self) -> None:
         """Finish the writes and close the database."""
         self._writer.close()

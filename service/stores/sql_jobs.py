@@ -22,7 +22,7 @@ from service.stores.base import Added, Idempotency, JobQuery
 from service.stores.faults import readable
 from service.stores.sql_tables import event_logs, jobs, lives
 
-__all__ = ["add", "begin_life", "deflated", "delete", "find", "known", "logs", "move", "page", "unfinished"]
+__all__ = ["add", "begin_life", "deflated", "delete", "find", "known", "logs", "move", "page", "probe", "unfinished"]
 
 _ALL = [field.name for field in fields(Job)]
 _KEPT = [jobs.c[name] for name in _ALL]
@@ -46,6 +46,7 @@ _DELETE_LOG = sa.delete(event_logs)
 _DELETE_LOG = _DELETE_LOG.where(event_logs.c.job_id == sa.bindparam("key"), event_logs.c.epoch == sa.bindparam("of"))
 _DELETE_LOGS = sa.delete(event_logs).where(event_logs.c.job_id == sa.bindparam("key"))
 _SELECT_HEADS = sa.select(*(jobs.c[name] for name in _HEAD)).order_by(jobs.c.id.desc())
+_PROBE = sa.select(jobs.c.id, jobs.c.status).order_by(jobs.c.id.desc()).limit(1)
 _UNFINISHED = sa.select(*_KEPT).where(jobs.c.status.in_(sorted(set(JobState) - FINAL))).order_by(jobs.c.id)
 _BEGIN_LIFE = sa.insert(lives).returning(lives.c.id)
 
@@ -129,6 +130,11 @@ def page(connection: Connection, query: JobQuery) -> list[JobHead]:
 def unfinished(connection: Connection) -> list[Job]:
     """Return all that are queued or running, oldest first."""
     return [_job(row) for row in connection.execute(_UNFINISHED).mappings()]
+
+
+def probe(connection: Connection) -> None:
+    """Read where the newest job stands: a page of the index, and one of the table."""
+    connection.execute(_PROBE).all()
 
 
 def deflated(events: Sequence[JobEvent]) -> bytes:

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from service import errors
+from service import app, errors
 from service.api.schemas import Capacity, Health, InterpreterList
 from service.app import create_app
 from service.executors.scripted import ScriptedExecutor
-from service.jobs import Job
 from service.settings import Settings
 from service.stores.memory import MemoryStore
 from tests.api.client import Client
@@ -30,6 +29,25 @@ class Failing(ScriptedExecutor):
         """Fail while broken."""
         if self.broken:
             raise errors.ForkServerDied("The fork server is gone.")
+
+
+class Ailing(MemoryStore):
+    """A store that can fall ill and recover."""
+
+    ailment: Callable[[], object] | None = None
+
+    def probe(self) -> None:
+        """Fail as it is told to."""
+        if self.ailment is not None:
+            self.ailment()
+
+
+@pytest.fixture
+def ailing(monkeypatch: pytest.MonkeyPatch) -> Ailing:
+    """The store of whatever service is made after it."""
+    store = Ailing()
+    monkeypatch.setattr(app, "make_store", lambda *_: store)
+    return store
 
 
 def test_interpreters_are_those_of_the_executor(client: Client) -> None:
@@ -83,15 +101,14 @@ class TestProbes:
         """Jobs can be taken and run."""
         assert "ready" == Health.model_validate_json(client.get("/readyz").content).status
 
-    def test_not_ready_without_the_store(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_not_ready_without_the_store(self, ailing: Ailing, client: Client) -> None:
         """Without a database the service is healthy and not ready, and says which part is unwell, and why."""
 
-        def fail(*_: object) -> None:
+        def fail() -> None:
             raise errors.StoreUnavailable("The disk is full.")
 
-        with monkeypatch.context() as broken:
-            broken.setattr(MemoryStore, "page", fail)
-            response = client.get("/readyz")
+        ailing.ailment = fail
+        response = client.get("/readyz")
         assert 503 == response.status_code
         problem = response.json()
         assert problem["type"].endswith("/problems/not-ready")
@@ -101,6 +118,7 @@ class TestProbes:
             {"name": "executor", "ready": True, "reason": None},
         ] == problem["parts"]
         assert 200 == client.get("/healthz").status_code
+        ailing.ailment = None
         assert 200 == client.get("/readyz").status_code
 
     def test_not_ready_without_the_executor(self, make_client: MakeClient) -> None:
@@ -115,42 +133,41 @@ class TestProbes:
         executor.broken = False
         assert 200 == client.get("/readyz").status_code
 
-    def test_every_part_that_is_unwell_is_told(self, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_every_part_that_is_unwell_is_told(self, ailing: Ailing, make_client: MakeClient) -> None:
         """Two parts are told with a reason each, a fault of ours without a word of what happened inside."""
         executor = Failing()
         client = make_client(executor)
         executor.broken = True
 
-        def fail(*_: object) -> None:
+        def fail() -> None:
             raise RuntimeError("a secret of ours")
 
-        monkeypatch.setattr(MemoryStore, "page", fail)
+        ailing.ailment = fail
         problem = client.get("/readyz").json()
         ailment = "It could not be looked at; the service's log says why."
         assert f"store: {ailment} executor: The fork server is gone." == problem["detail"]
         assert [False, False] == [part["ready"] for part in problem["parts"]]
 
-    def test_a_part_that_hangs_holds_up_no_probe(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_part_that_hangs_holds_up_no_probe(self, ailing: Ailing, client: Client) -> None:
         """While the database hangs every probe is answered, all share one look, and endpoints keep their threads."""
         looks: list[object] = []
         hanging = threading.Event()
 
-        def hang(*_: object) -> list[Job]:
+        def hang() -> None:
             looks.append(None)
             assert hanging.wait(60)
-            return []
 
-        with monkeypatch.context() as broken:
-            broken.setattr(MemoryStore, "page", hang)
-            asked = [client.ask("GET", "/readyz") for _ in range(100)]
-            try:
-                answers = [each.result(30) for each in asked]
-                assert {503} == {answer.status_code for answer in answers}
-                assert {"store: It did not answer within 0.8 s."} == {answer.json()["detail"] for answer in answers}
-                assert 200 == client.get("/v1/interpreters").status_code
-                assert 1 == len(looks)
-            finally:
-                hanging.set()
+        ailing.ailment = hang
+        asked = [client.ask("GET", "/readyz") for _ in range(100)]
+        try:
+            answers = [each.result(30) for each in asked]
+            assert {503} == {answer.status_code for answer in answers}
+            assert {"store: It did not answer within 0.8 s."} == {answer.json()["detail"] for answer in answers}
+            assert 200 == client.get("/v1/interpreters").status_code
+            assert 1 == len(looks)
+        finally:
+            ailing.ailment = None
+            hanging.set()
         wait_until(lambda: client.get("/readyz").status_code == 200)
 
     def test_executor_that_cannot_start_stops_the_start(self) -> None:

@@ -210,6 +210,7 @@ def _calls(store: SqlStore, job: Job) -> list[Callable[[], object]]:
         lambda: store.experiments(1),
         store.unfinished,
         store.marks,
+        store.probe,
     ]
 
 
@@ -312,9 +313,9 @@ _LISTED = frozenset(field.name for field in fields(JobHead))
 def test_a_broken_row_is_told(store: SqlStore, path: Path, column: str, value: str | bytes) -> None:
     """Whatever a row holds, reading it is an error of ours; other rows are read, and it can be removed.
 
-    A page does not read what runs told, and shows the job all the same.
+    A page does not read what runs told, and shows the job all the same; a probe does not read what jobs hold.
     """
-    broken, whole = _add(store, ended_job()), _add(store, ended_job())
+    whole, broken = _add(store, ended_job()), _add(store, ended_job())
     with _other(path) as other:
         other.execute(f"UPDATE jobs SET {column} = CAST(? AS TEXT) WHERE id = ?", (value, broken.id))
     with pytest.raises(StoreUnavailable, match=rf"{broken.id} cannot be read: |Could not decode"):
@@ -323,8 +324,9 @@ def test_a_broken_row_is_told(store: SqlStore, path: Path, column: str, value: s
         with pytest.raises(StoreUnavailable, match=rf"{broken.id} cannot be read: "):
             store.page(JobQuery(limit=10))
     else:
-        assert heads(whole, broken) == store.page(JobQuery(limit=10))
+        assert heads(broken, whole) == store.page(JobQuery(limit=10))
     assert whole == store.get(whole.id)
+    assert store.probe() is None
     if column != "status":
         store.delete(broken.id).result(RESULT_S)
         assert heads(whole) == store.page(JobQuery(limit=10))

@@ -359,7 +359,7 @@ def test_a_broken_row_costs_itself(server: Server) -> None:
     deleted.
     """
     server.start()
-    broken, whole = server.run(JOB)["id"], server.run(JOB)
+    whole, broken = server.run(JOB), server.run(JOB)["id"]
     listed = server.ask("GET", "/v1/jobs").json()
     its_own = (f"/v1/jobs/{broken}", f"/v1/jobs/{broken}/timeline.svg", f"/v1/jobs/{broken}/events")
     with contextlib.closing(sqlite3.connect(server.folder / "jobs.db")) as database:
@@ -370,6 +370,7 @@ def test_a_broken_row_costs_itself(server: Server) -> None:
         assert listed == server.ask("GET", "/v1/jobs").json()
         database.execute("UPDATE jobs SET request = '{' WHERE id = ?", (broken,))
         database.commit()
+    assert 200 == server.ask("GET", "/readyz").status_code
     for path in (*its_own, "/v1/jobs"):
         assert f"What is remembered of {broken} cannot be read" in problem(server.ask("GET", path))
     assert whole == server.ask("GET", f"/v1/jobs/{whole['id']}").json()
