@@ -221,7 +221,11 @@ def make_router(intake: Intake) -> APIRouter:
         job_id: JobId,
         changes: Annotated[
             dict[str, Any] | None,
-            Body(description="Fields to change; the others stay as they were.", examples=[{"lock": True}]),
+            Body(
+                description="Fields to change; the others stay as they were, but for the label of an experiment's run, "
+                "which has none then.",
+                examples=[{"lock": True}],
+            ),
         ] = None,
         prefer: Prefer = None,
         idempotency_key: IdempotencyKey = None,
@@ -231,7 +235,7 @@ def make_router(intake: Intake) -> APIRouter:
         others = [name for name in intake.requests.models if name != job.scenario]
         if changes is not None and changes.get("scenario") in others:
             raise _another_scenario(job, changes)
-        request = intake.validate({**job.request, **(changes or {})})
+        request = intake.validate(intake.requests.again(job.request, changes or {}))
         return await intake.submit(request, prefer, rerun_of=job.id, key=idempotency_key)
 
     @router.delete("/{job_id}", status_code=204, response_class=Response, responses=documented(404, 409, 422, 503))

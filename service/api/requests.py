@@ -7,6 +7,7 @@ annotations` here: annotations must be objects, not text.
 """
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -23,6 +24,8 @@ from service.events import Trace
 
 __all__ = ["RequestLimits", "RequestUnion", "lowered"]
 
+_OF_EXPERIMENTS = "exp_"  # how their ids begin, which are the labels of their runs
+_OWN_LABEL = re.compile(f"^(?!{_OF_EXPERIMENTS})")  # compiled, since pydantic's own engine cannot look ahead
 _STRICT = {int, float, bool, str}  # a "4" for a number is a mistake that we tell, with the 4 it stands for
 
 
@@ -80,6 +83,16 @@ class RequestUnion:
         texts = {name for name, hint in hints.items() if str in (hint, *typing.get_args(hint))}
         values = {name: text if name in texts else _from_json(text) for name, text in query.items()}
         return {**values, "scenario": scenario}
+
+    @staticmethod
+    def again(request: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the body of a job's request with some fields changed.
+
+        The label that an experiment gave to its run stays with that run: another job of this label would count as one.
+        """
+        label = request.get("label")
+        ran_for = label is not None and label.startswith(_OF_EXPERIMENTS)
+        return {**request, **({"label": None} if ran_for else {}), **changes}
 
     @staticmethod
     def dump(request: Any) -> dict[str, Any]:
@@ -176,7 +189,13 @@ def _options(limits: RequestLimits) -> list[tuple[str, Any, Any]]:
         "allow_inf_nan": False,
         "description": "Seconds that the scenario may run; then the job is `timed_out` and its process is ended.",
     }
-    label = {"min_length": 1, "max_length": 200, "description": "A text of yours to find the job again by."}
+    label = {
+        "min_length": 1,
+        "max_length": 200,
+        "pattern": _OWN_LABEL,
+        "description": "A text of yours to find the job again by. It may not begin with `exp_`, as the labels of an "
+        "experiment's jobs do.",
+    }
     python = {
         "min_length": 1,
         "max_length": 200,

@@ -155,6 +155,15 @@ class TestSubmit:
         assert ({job["id"] for job in jobs}, "mine") == (named, experiment["label"])
         assert 4 == len(jobs)
 
+    def test_no_other_job_can_have_its_id_for_a_label(self, client: Client) -> None:
+        """A label that begins as an experiment's id does is refused, and the document says so."""
+        response = client.post("/v1/jobs", json={"scenario": "counter", "label": "exp_mine"})
+        (error,) = response.json()["errors"]
+        assert (422, "#/label", "^(?!exp_)") == (response.status_code, error["pointer"], error["allowed"]["pattern"])
+        label = client.get("/openapi.json").json()["components"]["schemas"]["CounterJob"]["properties"]["label"]
+        assert "It may not begin with `exp_`" in label["description"]
+        assert "experience" == client.run({"scenario": "counter", "label": "experience"})["label"]
+
     def test_zipped_fields_vary_together(self, client: Client, executor: ScriptedExecutor) -> None:
         """Fields with commas between them take their values side by side."""
         vary = {"threads,iterations": [[1, 8], [8, 1]], "lock": [True, False]}

@@ -504,6 +504,16 @@ class TestRerun:
         second = client.post(f"/v1/jobs/{first['id']}/rerun").json()
         assert second["id"] == client.post(f"/v1/jobs/{second['id']}/rerun").json()["rerun_of"]
 
+    def test_of_an_experiment_s_run_is_none_of_its_runs(self, client: Client) -> None:
+        """The label by which an experiment finds its jobs stays with them; a rerun may have one of the client's."""
+        body = {**COUNTER, "vary": {"threads": [1]}, "repeats": 1}
+        experiment = client.post("/v1/experiments", json=body, headers={"Prefer": "wait=30"}).json()
+        (run,) = client.get(experiment["links"]["jobs"]).json()["jobs"]
+        again = client.post(f"/v1/jobs/{run['id']}/rerun").json()
+        assert (run["id"], None, None) == (again["rerun_of"], again["label"], again["request"]["label"])
+        assert "mine" == client.post(f"/v1/jobs/{run['id']}/rerun", json={"label": "mine"}).json()["label"]
+        assert [run["id"]] == [each["id"] for each in client.get(experiment["links"]["jobs"]).json()["jobs"]]
+
     @pytest.mark.parametrize(
         ("changes", "pointer"),
         [

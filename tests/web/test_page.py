@@ -75,6 +75,18 @@ def test_a_link_after_a_restart(visit: Visit, live_server: Server) -> None:
     check_clean(visit)
 
 
+def test_an_experiment_s_run_can_be_run_again(visit: Visit, live_server: Server) -> None:
+    """Opened by its id, the form has its values, but not the label by which its experiment finds it."""
+    body = {"scenario": "counter", "vary": {"threads": [3]}, "iterations": 77, "repeats": 1}
+    experiment = live_server.ask("POST", "/v1/experiments", json=body, headers={"Prefer": "wait=60"}).json()
+    visit.page.goto(f"/?job={experiment['rows'][0]['raw'][0]['job_id']}")
+    expect(visit.page.locator("#field-threads")).to_have_value("3")
+    visit.page.get_by_role("button", name="Run again").click()
+    expect(visit.page.locator("header.outcome[data-grade]")).to_have_count(2)
+    assert 1 == len(live_server.ask("GET", experiment["links"]["jobs"]).json()["jobs"])
+    check_clean(visit)
+
+
 def test_how_far_it_is(visit: Visit) -> None:
     """A scenario that runs in steps has a bar while it runs, and none when it has ended."""
     visit.page.goto("/?scenario=oversubscription&threads=2&rounds=25&total=2000")

@@ -26,7 +26,7 @@ export function useValues(place, scenario, job) {
     setValues(valuesAt(place, fields, scenario));
   }, [place]);
   useEffect(() => {
-    if (job && !touched.current && saysNothing(place)) setValues({ ...initialValues(fields), ...parameters(job.request) });
+    if (job && !touched.current && saysNothing(place)) setValues({ ...initialValues(fields), ...ownRequest(job) });
   }, [place, job?.id]);
   const [edits, setEdits] = useState(0);
   const keep = () => touched.current && replace(format(scenario.name, told(fields, values), place.job, place.with));
@@ -40,6 +40,11 @@ export function useValues(place, scenario, job) {
     setValues((before) => ({ ...before, ...changes }));
   };
   return { fields, values, edit, keep };
+}
+
+/** What a job was asked for, without the label by which an experiment finds its runs: another run is none of them. */
+function ownRequest({ request }) {
+  return { ...parameters(request), ...(request.label?.startsWith("exp_") ? { label: null } : {}) };
 }
 
 /** What the address says, over the scenario's first example where it says nothing, over the defaults. */
