@@ -49,6 +49,7 @@ def test_what_is_no_json_is_not_run(visit: Visit) -> None:
     asked: list[str] = []
     visit.page.on("request", lambda request: asked.append(request.method))
     visit.page.goto("/?scenario=custom")
+    visit.page.locator(".summary code").get_by_text("Thread()").wait_for()
     field, run = visit.page.locator("#field-program"), visit.page.get_by_role("button", name="Run", exact=True)
     field.fill('[{"target": "sleep", "args": [0.01], "name": "mine",}]')
     run.click()

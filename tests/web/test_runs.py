@@ -45,6 +45,7 @@ def test_figures(visit: Visit) -> None:
         "expected": 1_233_333,
         "per_addition_s": 4.6e-6,
         "tasks_per_s": 18.357,
+        "tasks_per_s_alone": 20,
         "share": 0.123456789,
         "wall_s": None,
     }
@@ -57,6 +58,7 @@ def test_figures(visit: Visit) -> None:
         ["expected", "1,233,333"],
         ["per addition", "4.6 µs"],
         ["tasks per second", "18.357"],
+        ["tasks per second alone", "20"],
         ["share", "0.123457"],
         ["wall", "\N{EN DASH}"],
     ] == said

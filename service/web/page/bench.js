@@ -6,6 +6,7 @@
 
 import * as api from "./api.js";
 import { command } from "./curl.js";
+import { Prose } from "./facts.js";
 import { Form } from "./form.js";
 import { Scale } from "./lanes_view.js";
 import { Run, Trouble } from "./run.js";
@@ -48,7 +49,7 @@ export function Bench({ scenario, place, interpreters, go, onChange }) {
   return html`<div class="bench">
     <form class="controls" aria-label="Scenario" onSubmit=${run} novalidate>
       <h1>${scenario.title}</h1>
-      <p class="summary">${scenario.summary}</p>
+      <p class="summary"><${Prose} text=${scenario.summary} /></p>
       <${Examples} scenario=${scenario} onChoose=${(example) => change({ ...initialValues(fields), ...example })} />
       <${Form}
         fields=${fields} values=${values} errors=${[...garbled, ...(problem?.fields ?? [])]} interpreters=${interpreters} onChange=${change}

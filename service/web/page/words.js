@@ -27,7 +27,7 @@ const DURATION = /(?<!_per)_s$/;
 
 /** `switch_interval_s` as "switch interval (s)". */
 export const named = (name) =>
-  name.replace(DURATION, " (s)").replace(/_s$/, "_second").replace(/_bytes$/, " (bytes)").replaceAll("_", " ");
+  name.replace(DURATION, " (s)").replace(/_per_s(?=_|$)/, "_per_second").replace(/_bytes$/, " (bytes)").replaceAll("_", " ");
 
 /** A result's value with its name: a duration tells its unit itself. */
 export function fact(name, value) {
