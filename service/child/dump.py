@@ -63,6 +63,7 @@ class Dump:
     def ask(self, pid: int) -> None:
         """Have the child write where its threads are."""
         os.kill(pid, _EVERY_THREAD)
+        os.kill(pid, signal.SIGCONT)  # one that is stopped would not handle it
         self._give_up_at = time.monotonic() + _MOST_S
 
     def is_done(self, pid: int) -> bool:

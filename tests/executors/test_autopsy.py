@@ -486,6 +486,13 @@ def test_many_threads_told_by_the_fault_handler(
     assert (64, threads + 1 - 64) == (len(autopsy["threads"]), autopsy["threads_left_out"])
 
 
+def test_a_child_that_is_stopped(run: Run) -> None:
+    """A child that does not run is woken to tell where it was, and then ended."""
+    report = run("while True: os.kill(os.getpid(), signal.SIGSTOP)", "import signal", timeout_s=0.3)
+    assert (JobState.TIMED_OUT, "SIGKILL") == (report.status, result_of(report)["process"]["signal"])
+    assert ["while True: os.kill(os.getpid(), signal.SIGSTOP)"] == code(report, "MainThread")
+
+
 JUDGED = """
 def outcomes(params):
     return {"done": ("acceptable", "It is done."), "stuck": ("forbidden", "It should have ended.")}

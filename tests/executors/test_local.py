@@ -703,7 +703,7 @@ def test_a_scenario_that_heeds_cancel(executor: LocalExecutor) -> None:
         pytest.param("while True: ctypes.PyDLL(None).sleep(60)", id="holding the GIL in C"),
         pytest.param("re.match('(a*)*b', 'a' * 64)", id="holding the GIL in a regular expression"),
         pytest.param("signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\nwhile True: pass", id="deaf"),
-        pytest.param("os.kill(os.getpid(), signal.SIGSTOP)", id="stopped"),
+        pytest.param("while True: os.kill(os.getpid(), signal.SIGSTOP)", id="stopped"),
         pytest.param("while True:\n    try: lab.checkpoint()\n    except BaseException: pass", id="defiant"),
         pytest.param("lab.Thread(target=lock.acquire).start()", id="run has returned"),
         pytest.param("lab.at_exit(lock.acquire)", id="in an ending"),
