@@ -10,6 +10,7 @@ No `from __future__ import annotations` here: FastAPI reads the signatures of en
 
 import asyncio
 import logging
+from bisect import bisect_right
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Annotated, Any
@@ -113,7 +114,7 @@ class _Stream:
     """
 
     def __init__(self, before: Sequence[JobEvent], feed: Feed | None, audience: _Audience, after: EventId) -> None:
-        self._before = _later(before, after)
+        self._before = before[_place_after(before, after) :]
         self._feed = feed
         self._audience = audience
         epoch, number = after
@@ -278,14 +279,15 @@ def _after(place: str, name: str, text: str | None) -> EventId | None:
         raise RequestValidationError([error]) from exc
 
 
-def _later(events: Sequence[JobEvent], after: EventId) -> Sequence[JobEvent]:
-    return [event for event in events if story.read_id(event["id"]) > after]
+def _place_after(events: Sequence[JobEvent], after: EventId) -> int:
+    """Return the place of the first event after an id. Ids grow, so that few of them need be read."""
+    return bisect_right(events, after, key=lambda event: story.read_id(event["id"]))
 
 
 def _page(events: Sequence[JobEvent], job: Job, after: EventId, limit: int) -> Response:
-    later = _later(events, after)
-    shown = later[:limit]
-    more = len(later) > limit or not job.finished
+    first = _place_after(events, after)
+    shown = events[first : first + limit]
+    more = first + limit < len(events) or not job.finished
     last = shown[-1]["id"] if shown else "{}-{}".format(*after)
     return JsonAnswer({"events": shown, "next_cursor": last if more else None})
 
