@@ -291,6 +291,8 @@ class _Server:
             _report(ended.status, ended.frame)
             os.close(ended.status)
             self._cleaner.remove(ended.folder)
+        if due and not self._children and not self._ended:
+            self._walls.forget_shared_memory()
 
     def _left_behind(self) -> List[int]:
         known = {*self._children, self._cleaner.pid}

@@ -16,12 +16,15 @@ Source: Linux, namespaces(7), pid_namespaces(7), user_namespaces(7), landlock(7)
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import struct
 import sys
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+
+from service.child import folders
 
 try:
     import ctypes
@@ -98,16 +101,36 @@ class Walls:
             no_landlock = _rehearse(lambda: self.enter(self.fence(os.curdir)))
             if no_landlock is not None:
                 self._abi, self._ruleset = 0, None
-        signals = None if self._abi >= 6 else no_namespaces and (no_landlock or f"Landlock's ABI is {self._abi}")
+        self._own_memory = no_memory is None
         walls = [
             _Wall("network", "a network namespace with nothing but its own loopback", no_namespaces),
             _Wall("shared_memory", f"a /dev/shm of {_SHM_BYTES >> 20} MiB of their own", no_memory),
             _Wall("files", f"Landlock, ABI {self._abi}: writes to its own folder only", no_landlock),
-            _Wall("signals", "Landlock and a PID namespace: none to other processes", signals),
+            _Wall("signals", "Landlock: none to other jobs, nor to the service", self._lets_signals_pass(no_landlock)),
             _Wall("orphans", "a PID namespace, which ends with its fork server", no_namespaces),
             _Wall("privileges", "no_new_privs and no capabilities", unprivileged or powerless),
         ]
         self.told: List[Dict[str, Any]] = [wall._asdict() for wall in walls]
+
+    def _lets_signals_pass(self, no_landlock: Optional[str]) -> Optional[str]:
+        """Why jobs can end each other, if they can: a PID namespace has them all, and hides the service only."""
+        if self._abi >= 6:
+            return None
+        why = no_landlock or f"Landlock's ABI is {self._abi}, not 6"
+        return why if self.init is None else f"{why}: other jobs can be met, the service cannot"
+
+    def forget_shared_memory(self) -> None:
+        """Empty the children's own /dev/shm; to be called while there are none."""
+        if not self._own_memory:
+            return
+        with os.scandir("/dev/shm") as entries:  # noqa: S108  it is ours
+            found = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        for path, is_folder in found:
+            if is_folder:
+                folders.remove(path)
+            else:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
 
     def fence(self, folder: str) -> Optional[int]:
         """Return the descriptor of a fence that leaves nothing to write to but a folder.
@@ -291,6 +314,7 @@ def _start_init() -> Tuple[int, int]:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python has a handler; others the kernel keeps from process 1
             die_with_parent()  # a child that is just being forked holds the pipe, too
             os.dup2(watched, 3)
             os.closerange(4, 256)

@@ -117,6 +117,29 @@ def test_orphans_without_a_namespace(how: str, request: pytest.FixtureRequest) -
     assert not process_lives(orphan)
 
 
+def test_shared_memory_is_empty_again(executor: LocalExecutor) -> None:
+    """What a job leaves in its /dev/shm is gone when no job runs, and so is the room that it took."""
+    if any(wall.missing for wall in executor.walls() if wall.name == "shared_memory"):
+        pytest.skip("this machine does not let children have a /dev/shm of their own")
+    body = "os.makedirs('/dev/shm/inner/most', exist_ok=True)\nopen('/dev/shm/inner/file', 'w').write('x' * 1000)"
+    assert JobState.SUCCEEDED == executor.run(make_order(write_scenario(body)), SILENT, Cancel()).status
+    look = write_scenario("return {'outcome': 'done', 'found': os.listdir('/dev/shm')}")
+    assert {"found": []} == result_of(executor.run(make_order(look), SILENT, Cancel()))["values"]
+
+
+def test_process_1_cannot_be_interrupted(executor: LocalExecutor) -> None:
+    """A job that may signal process 1 of its namespace, as before Linux 6.12, ends nobody by it."""
+    executor.server()
+    found = [
+        each for each in Path("/proc").glob("[0-9]*/status") if f"PPid:\t{executor.server().pid}\n" in each.read_text()
+    ]
+    if not found:
+        pytest.skip("this machine does not let children have a PID namespace")
+    for each in found:
+        ignored = next(line for line in each.read_text().splitlines() if line.startswith("SigIgn:")).split()[1]
+        assert int(ignored, 16) & 1 << (signal.SIGINT - 1)
+
+
 def test_children_that_share_memory(run: Callable[..., Report]) -> None:
     """What `multiprocessing` needs is there: semaphores and shared memory, between a job's own processes."""
     report = run(
