@@ -228,8 +228,8 @@ def make_router(desk: Desk, patience_s: float) -> APIRouter:
 
         With `Accept: text/event-stream` these are Server-Sent Events: `id`, `event` (the type) and `data` (the event as
         JSON). Ids grow and are never used again; a stream that was cut is taken up after `Last-Event-ID` without a gap,
-        after a restart of the service, too. What an attempt told is kept when it ends: of one that a kill of the service
-        cut off nothing is, and the stream goes on with the next attempt.
+        after a restart of the service, too. What an attempt told is kept when it ends: of one that a kill of the
+        service cut off nothing is, and the stream goes on with the next attempt.
         """
         header, query = _after("header", "Last-Event-ID", last_event_id), _after("query", "cursor", cursor)
         after = header or query or (0, 0)

@@ -790,9 +790,9 @@ def test_an_executor_that_breaks_its_contract_does_not_hold_up_the_lane(start: S
 
 
 def test_a_job_whose_request_is_broken_is_lost(start: Start) -> None:
-    """A stored request that lacks a parameter, as after an update of its scenario, ends the job and nothing else."""
+    """A stored request that lacks what every job has ends the job and nothing else."""
     executor = ScriptedExecutor()
-    settled = _settled(start(executor=executor).submit(make_job(request={"timeout_s": 1.0})).settled)
+    settled = _settled(start(executor=executor).submit(make_job(request={"threads": 1})).settled)
     assert (JobState.LOST, []) == (settled.status, executor.orders)
     assert settled.error is not None
     assert "InternalError" == settled.error["type"]
