@@ -106,10 +106,10 @@ class Database:
 
     def _prepare(self) -> None:
         ended_badly = self._log.exists() and self._log.stat().st_size > 0  # who closes a database leaves no log
+        if self._ask("PRAGMA page_count") == 0:
+            self._ask("PRAGMA auto_vacuum=INCREMENTAL")  # not later: a transaction that may write makes the first page
         with self.writer.begin() as connection:
             found = sql_schema.revision(connection)
-        if self._ask("PRAGMA auto_vacuum") != _INCREMENTAL:
-            self._ask("PRAGMA auto_vacuum=INCREMENTAL")  # of a new file it holds from the first table on
         self._ask("PRAGMA journal_mode=WAL")  # not earlier: another program's file is left as it is
         if ended_badly:
             self._check()
@@ -133,7 +133,8 @@ class Database:
         """Lay out a file of before revision 0004 anew, once. One for which there is no room stays as long as it is."""
         _log.info("the database is laid out anew, so that it can shrink", extra={"file": self.path})
         try:
-            self._ask("VACUUM")  # by the connection that has asked for it
+            self._ask("PRAGMA auto_vacuum=INCREMENTAL")
+            self._ask("VACUUM")  # by the connection that has asked for it: the pool has no other
         except sqlite3.OperationalError as exc:
             _log.warning("the database could not be laid out anew", extra={"file": self.path, "reason": str(exc)})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -21,6 +22,7 @@ from service.jobs import FINAL, Job, JobState
 from service.stores import make_store
 from service.stores.base import Added, Idempotency, JobQuery, Pruned, Store
 from service.stores.sql import SqlStore
+from service.stores.sql_database import Database
 from tests.stores.helpers import (
     RESULT_S,
     T0,
@@ -175,6 +177,30 @@ def test_the_file_shrinks(tmp_path: Path) -> None:
 def _size(folder: Path) -> int:
     """What the database takes on the disk, its log included."""
     return sum(path.stat().st_blocks * 512 for path in folder.iterdir() if not path.name.endswith("-shm"))
+
+
+@pytest.mark.parametrize("empty", [False, True], ids=["no file", "an empty file"])
+def test_a_new_file_can_shrink_from_its_first_page_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, empty: bool
+) -> None:
+    """A new database is not laid out anew: nothing is copied, and nothing said of it."""
+    asked: list[str] = []
+    ask = Database._ask
+
+    def noted(database: Database, statement: str) -> Any:
+        asked.append(statement)
+        return ask(database, statement)
+
+    monkeypatch.setattr(Database, "_ask", noted)
+    path = tmp_path / "jobs.db"
+    if empty:
+        path.touch()
+    with caplog.at_level(logging.DEBUG, "service"), closing(SqlStore(f"sqlite:///{path}")) as store:
+        store.open()
+    assert "VACUUM" not in asked
+    assert [] == caplog.messages
+    with closing(sqlite3.connect(path)) as database:
+        assert (2,) == database.execute("PRAGMA auto_vacuum").fetchone()
 
 
 _WHOLE = "SELECT id, status, request, result, error, idempotency_key, fingerprint FROM jobs ORDER BY id"
