@@ -18,7 +18,7 @@ from service import errors
 from service.experiments.plan import Cell, Measure, NotCovered, Run, Values, expand, schedule
 from service.jobs import Failure, Job
 
-__all__ = ["Experiment", "ExperimentState", "run_of"]
+__all__ = ["FINAL_EXPERIMENT_STATES", "Experiment", "ExperimentState", "run_of"]
 
 
 _LARGEST = 1e150  # its square is still a float
@@ -41,6 +41,8 @@ _LEGAL_MOVES: Mapping[ExperimentState, frozenset[ExperimentState]] = {
     ExperimentState.FAILED: frozenset(),
     ExperimentState.CANCELLED: frozenset(),
 }
+
+FINAL_EXPERIMENT_STATES = frozenset(state for state, moves in _LEGAL_MOVES.items() if not moves)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Experiment:
     @property
     def finished(self) -> bool:
         """Whether its state will never change again."""
-        return not _LEGAL_MOVES[self.status]
+        return self.status in FINAL_EXPERIMENT_STATES
 
     def cells(self) -> tuple[Cell, ...]:
         """Return all cells, those that are not covered among them."""

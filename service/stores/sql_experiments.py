@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from service.errors import ExperimentNotFound, IdempotencyConflict, IllegalExperimentMove
 from service.experiments import Measure, NotCovered, Run
-from service.experiments.experiment import Experiment, ExperimentState
+from service.experiments.experiment import FINAL_EXPERIMENT_STATES, Experiment, ExperimentState
 from service.stores.base import AddedExperiment, Idempotency
 from service.stores.faults import readable
 from service.stores.sql_tables import experiment_runs as _runs
@@ -23,8 +23,8 @@ from service.stores.sql_tables import experiments as _experiments
 
 __all__ = ["add", "add_run", "delete", "find", "move", "page", "runs", "unfinished"]
 
-_UNFINISHED = (ExperimentState.QUEUED.value, ExperimentState.RUNNING.value)
-_FINAL = [state.value for state in ExperimentState if state.value not in _UNFINISHED]
+_FINAL = sorted(FINAL_EXPERIMENT_STATES)
+_UNFINISHED = sorted(set(ExperimentState) - FINAL_EXPERIMENT_STATES)
 _PLANNED = ("scenario", "vary", "fixed", "repeats", "seed", "measure", "machine", "baseline", "label", "not_covered")
 _TIMES = ("created_at", "started_at", "finished_at")
 
@@ -119,7 +119,7 @@ def _changing(experiment: Experiment) -> dict[str, Any]:
 
 def _experiment(row: sa.RowMapping) -> Experiment:
     remedy = "Delete the experiment."
-    if row["status"] not in _FINAL:  # nobody else can
+    if row["status"] not in FINAL_EXPERIMENT_STATES:  # nobody else can
         remedy = "Stop the service, and remove its row from the table `experiments`."
     with readable(str(row["id"]), remedy):
         plan = json.loads(row["plan"])

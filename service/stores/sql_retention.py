@@ -13,7 +13,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from service.experiments.experiment import ExperimentState
+from service.experiments.experiment import FINAL_EXPERIMENT_STATES
 from service.jobs import FINAL, JobState
 from service.stores.base import Pruned
 from service.stores.sql_tables import clock_marks, event_logs, experiment_runs, experiments, jobs
@@ -23,14 +23,13 @@ __all__ = ["give_back", "marks", "prune", "set_marks"]
 _PAGES = 1_000  # 4 MB: given back in some 20 ms here
 
 _UNFINISHED = sorted(set(JobState) - FINAL)
-_ENDED = [state.value for state in ExperimentState if state not in (ExperimentState.QUEUED, ExperimentState.RUNNING)]
 _OLD_JOBS = sa.select(jobs.c.id).where(
     jobs.c.finished_at < sa.bindparam("before"),
     jobs.c.status.not_in(_UNFINISHED),  # and not "in": that would keep SQLite from the index of the ends
 )
 _OLD_JOBS = _OLD_JOBS.order_by(jobs.c.finished_at).limit(sa.bindparam("most"))
 _OLD_EXPERIMENTS = sa.select(experiments.c.id).where(
-    experiments.c.finished_at < sa.bindparam("before"), experiments.c.status.in_(_ENDED)
+    experiments.c.finished_at < sa.bindparam("before"), experiments.c.status.in_(sorted(FINAL_EXPERIMENT_STATES))
 )
 _OLD_EXPERIMENTS = _OLD_EXPERIMENTS.order_by(experiments.c.finished_at).limit(sa.bindparam("most"))
 

@@ -13,7 +13,7 @@ import pytest
 
 from service.errors import IllegalExperimentMove
 from service.experiments import Measure, NotCovered
-from service.experiments.experiment import Experiment, ExperimentState, run_of
+from service.experiments.experiment import FINAL_EXPERIMENT_STATES, Experiment, ExperimentState, run_of
 from service.jobs import Failure, Job, JobState
 from tests.stores.helpers import T0, ended_job, make_experiment, make_report, make_result, running_job
 
@@ -36,7 +36,7 @@ _WALL = Measure("wall_s", "lower")
 @pytest.mark.parametrize("status", list(ExperimentState))
 def test_only_some_states_are_final(status: ExperimentState) -> None:
     """An experiment that succeeded, failed or was cancelled is finished, and no other."""
-    assert (status in _FINAL) == make_experiment(status=status).finished
+    assert (status in _FINAL) == make_experiment(status=status).finished == (status in FINAL_EXPERIMENT_STATES)
 
 
 @pytest.mark.parametrize(("before", "to"), list(product(ExperimentState, ExperimentState)))
