@@ -44,6 +44,7 @@ class ListQuery(BaseModel):
 
     limit: int = Field(20, ge=1, le=_MAX_PAGE, description="Experiments on a page.")
     cursor: str | None = Field(None, description="`next_cursor` of the page before.", json_schema_extra=CURSOR)
+    label: str | None = Field(None, max_length=200, pattern=NO_NUL, description="Only experiments with this label.")
 
 
 def _analysis(store: Store, experiment: Experiment) -> Analysis:
@@ -100,7 +101,7 @@ def make_router(desk: Desk, laboratory: Laboratory, experimenter: Experimenter) 
     @router.get("", response_model=ExperimentList, response_class=JsonAnswer, responses=documented(422, 503))
     async def list_experiments(query: Annotated[ListQuery, Query()]) -> Response:
         """List experiments, newest first, page by page."""
-        found = await desk.blocking(desk.store.experiments, query.limit + 1, read_cursor(query.cursor))
+        found = await desk.blocking(desk.store.experiments, query.limit + 1, read_cursor(query.cursor), query.label)
         shown = found[: query.limit]
         cursor = write_cursor(shown[-1].id) if len(found) > query.limit else None
         return JsonAnswer({"experiments": [experiment_head(each) for each in shown], "next_cursor": cursor})

@@ -237,11 +237,13 @@ class ExperimentStore(ABC):
         """
 
     @abstractmethod
-    def experiments(self, limit: int, before: str | None = None) -> list[Experiment]:
+    def experiments(self, limit: int, before: str | None = None, label: str | None = None) -> list[Experiment]:
         """Return experiments, newest first.
 
         Args:
+            limit: how many at most.
             before: the id of one; only older ones are returned.
+            label: only those with this one; None means all.
 
         Raises:
             StoreUnavailable: they could not be read.

@@ -185,11 +185,12 @@ class MemoryStore(Store):
             runs = self._runs.get(experiment_id, {})
             return [runs[place] for place in sorted(runs)]
 
-    def experiments(self, limit: int, before: str | None = None) -> list[Experiment]:
+    def experiments(self, limit: int, before: str | None = None, label: str | None = None) -> list[Experiment]:
         """Return experiments, newest first; see the base class."""
         with self._lock:
             found = sorted(self._experiments.values(), key=lambda each: each.id, reverse=True)
-        return [each for each in found if before is None or each.id < before][:limit]
+        labelled = [each for each in found if label is None or each.label == label]
+        return [each for each in labelled if before is None or each.id < before][:limit]
 
     def unfinished_experiments(self) -> list[Experiment]:
         """Return all experiments that are queued or running; see the base class."""

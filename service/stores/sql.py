@@ -129,10 +129,10 @@ class SqlStore(Store):
         with self._database.reading() as connection:
             return sql_experiments.runs(connection, experiment_id)
 
-    def experiments(self, limit: int, before: str | None = None) -> list[Experiment]:
+    def experiments(self, limit: int, before: str | None = None, label: str | None = None) -> list[Experiment]:
         """Return experiments, newest first; see the base class."""
         with self._database.reading() as connection:
-            return sql_experiments.page(connection, limit, before)
+            return sql_experiments.page(connection, limit, before, label)
 
     def unfinished_experiments(self) -> list[Experiment]:
         """Return all experiments that are queued or running; see the base class."""

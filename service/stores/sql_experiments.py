@@ -40,7 +40,8 @@ def add(connection: Connection, experiment: Experiment, idempotency: Idempotency
             return AddedExperiment(_experiment(row), replayed=True)
     key, fingerprint = (idempotency.key, idempotency.fingerprint) if idempotency else (None, None)
     facts = asdict(experiment)
-    row_values = {"id": experiment.id, "plan": json.dumps({name: facts[name] for name in _PLANNED})}
+    plan = json.dumps({name: facts[name] for name in _PLANNED})
+    row_values = {"id": experiment.id, "label": experiment.label, "plan": plan}
     connection.execute(
         sa.insert(_experiments).values(
             **row_values, **_changing(experiment), idempotency_key=key, fingerprint=fingerprint
@@ -94,11 +95,13 @@ def runs(connection: Connection, experiment_id: str) -> list[Run]:
         return [Run(**json.loads(text)) for text in texts]
 
 
-def page(connection: Connection, limit: int, before: str | None) -> list[Experiment]:
+def page(connection: Connection, limit: int, before: str | None, label: str | None) -> list[Experiment]:
     """Return experiments, newest first."""
     statement = sa.select(_experiments).order_by(_experiments.c.id.desc()).limit(limit)
     if before is not None:
         statement = statement.where(_experiments.c.id < before)
+    if label is not None:
+        statement = statement.where(_experiments.c.label == label)
     return [_experiment(row) for row in connection.execute(statement).mappings()]
 
 

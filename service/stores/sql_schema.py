@@ -28,7 +28,7 @@ __all__ = ["FOLDER", "NEWEST", "REVISIONS", "bring_forward", "revision"]
 _log = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).parent / "migrations"
-REVISIONS = ("0001", "0002", "0003", "0004", "0005")  # those of the folder, which a test holds it to
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")  # those of the folder, which a test holds it to
 NEWEST = REVISIONS[-1]
 
 _BEFORE_REVISIONS: Mapping[str, frozenset[str]] = {  # the tables by which a database without a version is known

@@ -60,6 +60,7 @@ experiments = sa.Table(
     metadata,
     sa.Column("id", sa.Text, primary_key=True),  # sorts by time of creation
     sa.Column("status", sa.Text, nullable=False),
+    sa.Column("label", sa.Text),  # the plan's, to be found by
     sa.Column("plan", sa.Text, nullable=False),  # JSON: what never changes
     sa.Column("created_at", sa.Text, nullable=False),  # RFC 3339, UTC
     sa.Column("started_at", sa.Text),
@@ -68,6 +69,7 @@ experiments = sa.Table(
     sa.Column("idempotency_key", sa.Text, unique=True),
     sa.Column("fingerprint", sa.Text),
     sa.Index("experiments_by_status", "status", "id"),
+    sa.Index("experiments_by_label", "label", "id"),
 )
 
 experiment_runs = sa.Table(

@@ -377,6 +377,19 @@ class TestLook:
 
 
 class TestList:
+    def test_label_finds_it_again(self, client: Client) -> None:
+        """Experiments are found by the label that they were given, as jobs are."""
+        labels = ["mine", "other", "mine"]
+        first, _, last = [submit(client, {**COUNTER, "label": label})["id"] for label in labels]
+
+        def found(**query: Any) -> list[str]:
+            return [each["id"] for each in client.get(PATH, params={"label": "mine", **query}).json()["experiments"]]
+
+        assert [last, first] == found()
+        cursor = client.get(PATH, params={"label": "mine", "limit": 1}).json()["next_cursor"]
+        assert [first] == found(cursor=cursor)
+        assert [] == found(label="none")
+
     def test_is_newest_first_and_has_no_rows(self, client: Client) -> None:
         """A list holds the heads of experiments, the newest first."""
         experiments = [run(client, {**COUNTER, "label": f"number {number}"}) for number in range(3)]

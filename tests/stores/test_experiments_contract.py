@@ -325,6 +325,18 @@ def test_a_page_can_begin_before_an_experiment_that_is_gone(store: Store) -> Non
     assert [older] == store.experiments(10, last.id)
 
 
+def test_a_label_picks_experiments(store: Store) -> None:
+    """Those with a label are found by it, page by page; to another, none belongs."""
+    first, _, second, third = _remember(
+        store, make_experiment(label="a"), make_experiment(), _ended(label="a"), make_experiment(label="a")
+    )
+    other, empty = _remember(store, make_experiment(label="A' OR 1 --"), make_experiment(label=""))
+    assert [third, second, first] == store.experiments(10, label="a")
+    assert [third, second] == store.experiments(2, label="a")
+    assert [first] == store.experiments(10, second.id, "a")
+    assert ([other], [empty], []) == tuple(store.experiments(10, label=each) for each in ("A' OR 1 --", "", "b"))
+
+
 def test_an_empty_store_has_empty_pages(store: Store) -> None:
     """No experiment, no error."""
     assert ([], [], []) == (store.experiments(10), store.experiments(10, "exp_x"), store.unfinished_experiments())

@@ -1,7 +1,8 @@
 """Databases of every earlier schema open and lose nothing; a newer one, or another program's, is left alone.
 
-The files in `databases` are dumps of what the service itself has made at four commits, killed while it worked: 8927bea
-(jobs only; the schema of 02a477c), f6ca8ac (experiments), 83114f5 (event logs and lives), c685798 (retention).
+The files in `databases` are dumps of what the service itself has made at five commits, killed while it worked: 8927bea
+(jobs only; the schema of 02a477c), f6ca8ac (experiments), 83114f5 (event logs and lives), c685798 (retention), 5b87c17
+(experiments with labels).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from tests.stores.helpers import RESULT_S, make_job
 
 _ROOT = Path(__file__).parents[2]
 _DATABASES = Path(__file__).parent / "databases"
-_REVISIONS = {"jobs": "0001", "experiments": "0002", "events": "0003", "retention": "0004"}  # by the dump's name
+_REVISIONS = {"jobs": "0001", "experiments": "0002", "events": "0003", "retention": "0004", "marks": "0004"}
 
 # For each number that it is told, opens a database in a process of its own, which dies before that statement of the
 # upgrade, or before a commit; tells how that ended.
@@ -46,7 +47,7 @@ import alembic.command
 import sqlalchemy as sa
 from service.stores.sql import SqlStore
 
-_COUNTED = ("CREATE", "ALTER", "DROP", "INSERT INTO alembic", "INSERT INTO jobs", "UPDATE")
+_COUNTED = ("CREATE", "ALTER", "DROP", "INSERT INTO alembic", "INSERT INTO jobs", "INSERT INTO experiments", "UPDATE")
 
 def open_and_die(fatal):
     store, numbers = SqlStore(sys.argv[1]), itertools.count(1)
@@ -208,6 +209,8 @@ def test_every_experiment_and_run_reads_as_it_was(old: Path) -> None:
             plan = json.loads(row["plan"])
             each = found[row["id"]]
             assert (plan["vary"], plan["repeats"], plan["seed"]) == (each.vary, each.repeats, each.seed)
+            assert plan["label"] == each.label
+            assert each.label is None or each in store.experiments(1_000, label=each.label)
             expected = sorted((r["cell"], r["repeat"], r["run"]) for r in runs if r["experiment"] == each.id)
             seen = store.runs(each.id)
             assert [(cell, repeat) for cell, repeat, _ in expected] == [(run.cell, run.repeat) for run in seen]
@@ -223,7 +226,7 @@ def test_every_log_reads_as_it_was(old: Path) -> None:
             kept = {log.epoch: log.events for log in store.logs(row["job_id"])}
             assert json.loads(zlib.decompress(row["events"])) == kept[row["epoch"]]
         assert len(lives) + 1 == store.life
-    assert (old.stem in ("events", "retention")) == bool(logs)
+    assert (old.stem in ("events", "retention", "marks")) == bool(logs)
 
 
 def test_an_earlier_database_goes_on(old: Path) -> None:
@@ -280,6 +283,20 @@ def _dying(url: str) -> subprocess.Popen[str]:
         cwd=_ROOT,
         env={**os.environ, "PYTHONPATH": str(_ROOT)},
     )
+
+
+def test_a_damaged_experiment_does_not_keep_the_others_from_coming_along(tmp_path: Path) -> None:
+    """An experiment whose plan nobody can read stays as it is; the others are found by their labels."""
+    path = tmp_path / "jobs.db"
+    _load("marks", path)
+    with closing(sqlite3.connect(path)) as database:
+        (damaged,) = database.execute("SELECT max(id) FROM experiments").fetchone()
+        database.execute("UPDATE experiments SET plan = '{' WHERE id = ?", (damaged,))
+        database.commit()
+    with closing(_opened(path)) as store:
+        assert ["mine", "mine"] == [each.label for each in store.experiments(10, label="mine")]
+        with pytest.raises(StoreUnavailable, match=damaged):
+            store.experiment(damaged)
 
 
 def test_an_upgrade_that_fails_leaves_the_database_as_it_was(tmp_path: Path) -> None:
