@@ -9,9 +9,10 @@ import { Facts, Prose } from "./facts.js";
 import { LanesView } from "./lanes_view.js";
 import { useRun } from "./use_run.js";
 import { isFinished, named, plain, seconds, shown, standing } from "./words.js";
-import { html, useEffect, useRef, useState } from "../vendor/htm/standalone.module.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../vendor/htm/standalone.module.js";
 
 const MAX_LINES = 1000; // more would make the page slow; all of them are one link away
+const NEAR = 8; // px; less than half a line
 
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -118,16 +119,15 @@ function Output({ run }) {
   const { id, job, lanes, loading } = run;
   const lines = lanes.output;
   const box = useRef(null);
-  const follows = useRef(true); // whether its end is in sight; who reads further up is left there
-  useEffect(() => {
-    if (follows.current) box.current.scrollTop = box.current.scrollHeight;
+  const atEnd = box.current === null || leftBelow(box.current) < NEAR; // before there are more lines
+  useLayoutEffect(() => {
+    if (atEnd) box.current.scrollTop = box.current.scrollHeight; // who reads further up is left there
   }, [lines, lines.length]);
-  const scrolled = ({ target }) => (follows.current = target.scrollHeight - target.scrollTop - target.clientHeight < 8);
   const cut = lines.length - MAX_LINES;
   const dropped = job?.result?.output_dropped;
   return html`<div class="output">
     <h3>Output</h3>
-    <div class="lines" ref=${box} tabindex="0" role="log" aria-label="Output" aria-live="off" onScroll=${scrolled}>
+    <div class="lines" ref=${box} tabindex="0" role="log" aria-label="Output" aria-live="off">
       ${cut > 0 && html`<p>${shown(cut)} earlier lines: <a href=${`/v1/jobs/${id}/output`}>all lines</a></p>`}
       ${lines.length === 0 && html`<p class="quiet">${whyEmpty(job, loading)}</p>`}
       <ol>
@@ -139,6 +139,8 @@ function Output({ run }) {
     </div>
   </div>`;
 }
+
+const leftBelow = ({ scrollHeight, scrollTop, clientHeight }) => scrollHeight - scrollTop - clientHeight;
 
 function whyEmpty(job, loading) {
   if (job && !isFinished(job.status)) return "Nothing printed yet.";
