@@ -12,6 +12,8 @@ import { isFinished, named, plain, seconds, shown, standing } from "./words.js";
 import { html, useEffect, useLayoutEffect, useRef, useState } from "../vendor/htm/standalone.module.js";
 
 const MAX_LINES = 1000; // more would make the page slow; all of them are one link away
+const FIRST_LANES = 8; // of a new run are brought into sight
+const INPUTS = ["wheel", "touchmove", "keydown", "pointerdown"];
 const NEAR = 8; // px; less than half a line
 
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -24,12 +26,8 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 export function Run({ id, label, scale, isNew, onJob, onFinish, onAgain }) {
   const run = useRun(id, onFinish);
   const { job, lanes, problem } = run;
-  const section = useRef(null);
   useEffect(() => job && onJob(job), [job]);
-  useEffect(() => {
-    const behavior = calm.matches ? "instant" : "smooth";
-    if (isNew) section.current?.scrollIntoView({ block: "nearest", behavior });
-  }, [isNew, lanes.started]); // when it has lanes, it has become taller
+  const section = useInSight(isNew, [Math.min(lanes.lanes.size, FIRST_LANES), Boolean(job?.result)]);
   useEffect(() => {
     scale.runs.add(lanes);
     return () => scale.runs.delete(lanes);
@@ -44,6 +42,22 @@ export function Run({ id, label, scale, isNew, onJob, onFinish, onAgain }) {
     </div>
     ${job?.result && html`<${Details} job=${job} />`}
   </section>`;
+}
+
+/** Keep an element in sight whenever it has grown, until somebody does something else. */
+function useInSight(isNew, growth) {
+  const element = useRef(null);
+  const followed = useRef(isNew);
+  useEffect(() => {
+    const leave = () => (followed.current = false);
+    for (const kind of INPUTS) addEventListener(kind, leave, { passive: true });
+    return () => INPUTS.forEach((kind) => removeEventListener(kind, leave));
+  }, []);
+  useEffect(() => {
+    const behavior = calm.matches ? "instant" : "smooth";
+    if (followed.current) element.current?.scrollIntoView({ block: "nearest", behavior });
+  }, growth);
+  return element;
 }
 
 /** What went wrong, and what to do next. */
