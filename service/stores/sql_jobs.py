@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection
 
 from service.errors import IdempotencyConflict, IllegalMove, JobNotFound
@@ -41,9 +42,8 @@ _MOVE = _MOVE.values({name: sa.bindparam(name) for name in _CHANGING})
 _DELETE = sa.delete(jobs).where(jobs.c.id == sa.bindparam("key"), jobs.c.status.in_(sorted(FINAL)))
 _SELECT_LOGS = sa.select(event_logs.c.epoch, event_logs.c.events).where(event_logs.c.job_id == sa.bindparam("key"))
 _SELECT_LOGS = _SELECT_LOGS.order_by(event_logs.c.epoch)
-_INSERT_LOG = sa.insert(event_logs)
-_DELETE_LOG = sa.delete(event_logs)
-_DELETE_LOG = _DELETE_LOG.where(event_logs.c.job_id == sa.bindparam("key"), event_logs.c.epoch == sa.bindparam("of"))
+_PUT_LOG = sqlite.insert(event_logs)  # an attempt before, in the same life, may have left one
+_PUT_LOG = _PUT_LOG.on_conflict_do_update(index_elements=["job_id", "epoch"], set_={"events": _PUT_LOG.excluded.events})
 _DELETE_LOGS = sa.delete(event_logs).where(event_logs.c.job_id == sa.bindparam("key"))
 _SELECT_HEADS = sa.select(*(jobs.c[name] for name in _HEAD)).order_by(jobs.c.id.desc())
 _PROBE = sa.select(jobs.c.id, jobs.c.status).order_by(jobs.c.id.desc()).limit(1)
@@ -81,9 +81,7 @@ def move(connection: Connection, before: JobState, job: Job, log: tuple[int, byt
         raise IllegalMove(f"The job is {now.status}, not {before}. {now.story()}")
     if log is not None:
         epoch, events = log
-        if job.attempt > 1 or before is JobState.QUEUED:  # an attempt before, in the same life, may have left one
-            connection.execute(_DELETE_LOG, {"key": job.id, "of": epoch})
-        connection.execute(_INSERT_LOG, {"job_id": job.id, "epoch": epoch, "events": events})
+        connection.execute(_PUT_LOG, {"job_id": job.id, "epoch": epoch, "events": events})
 
 
 def delete(connection: Connection, job_id: str) -> None:
