@@ -29,6 +29,32 @@ __all__ = ["make_router"]
 
 _MAX_PAGE = 100
 
+_EXAMPLES: dict[str, Any] = {
+    "counter_lock": {
+        "summary": "What a lock costs, and what is lost without it",
+        "value": {"scenario": "counter", "vary": {"lock": [True, False]}, "iterations": 20_000, "repeats": 7},
+    },
+    "counter_shares": {
+        "summary": "The same additions by one, two and four threads: fields that vary together",
+        "value": {
+            "scenario": "counter",
+            "vary": {"threads,iterations": [[1, 200_000], [2, 100_000], [4, 50_000]]},
+            "repeats": 7,
+        },
+    },
+    "cpu_bound_models": {
+        "summary": "Threads or processes for computing, against one thread",
+        "value": {
+            "scenario": "cpu_bound",
+            "vary": {"threads": [1, 2, 4], "model": ["threads", "processes"]},
+            "baseline": {"threads": 1, "model": "threads"},
+            "repeats": 7,
+            "size": 25,
+            "reference": False,
+        },
+    },
+}
+
 ExperimentId = Annotated[
     str,
     Path(
@@ -93,7 +119,7 @@ def make_router(desk: Desk, laboratory: Laboratory, experimenter: Experimenter) 
             headers["Idempotent-Replayed"] = "true"
         return await answer(known.id, 202, headers)
 
-    submit_experiment.__annotations__["body"] = Annotated[laboratory.request_type, Body()]
+    submit_experiment.__annotations__["body"] = Annotated[laboratory.request_type, Body(openapi_examples=_EXAMPLES)]
     router.post(
         "", status_code=202, response_class=JsonAnswer, responses={**waiting, **documented(413, 415, 422, 503)}
     )(submit_experiment)

@@ -205,9 +205,12 @@ def _in_places(exc: ValidationError, vary: _Vary, cell: Cell, body: Any) -> Iter
     for error in exc.errors():
         places = _places(vary, cell)
         field = error["loc"][1] if len(error["loc"]) > 1 else None
+        barred: tuple[str, ...] = ()
         if error["type"] == "unexpected_keyword_argument" and field in places:  # whatever its values are
             places = {**places, field: places[field][:2]}
-        yield {**error, "loc": ("body", *error["loc"]), "places": places, "place": places.get(field), "body": body}
+            barred = _NEVER_VARIED
+        where = {"places": places, "place": places.get(field), "body": body}
+        yield {**error, "loc": ("body", *error["loc"]), "barred": barred, **where}
 
 
 def _is_cross_field(error: Mapping[str, Any]) -> bool:

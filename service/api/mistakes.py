@@ -17,7 +17,7 @@ from service.api import suggest
 from service.api.bodies import MOST_TOLD
 from service.api.requests import RequestUnion
 
-__all__ = ["of_name", "of_request"]
+__all__ = ["in_a_sentence", "of_name", "of_request"]
 
 _MOST_REPEATED = 80  # characters
 
@@ -34,10 +34,15 @@ def of_request(exc: RequestValidationError, requests: RequestUnion) -> tuple[str
     errors_there = exc.errors()
     told = errors_there[:MOST_TOLD]
     found = _once_each_place(_field_problem(error, error.get("body", exc.body), requests) for error in told)
-    detail = " ".join(f"{_place(problem):.80}: {problem['detail']}" for problem in found)
+    detail = in_a_sentence(found)
     if len(errors_there) > len(told):
         detail += f" And {len(errors_there) - len(told):,} more."
     return detail, found
+
+
+def in_a_sentence(found: Iterable[Mapping[str, Any]]) -> str:
+    """Return mistakes as the `detail` of the whole: each with where it stands."""
+    return " ".join(f"{_place(problem):.80}: {problem['detail']}" for problem in found)
 
 
 def of_name(exc: Exception, method: str) -> list[dict[str, Any]] | None:
@@ -141,7 +146,7 @@ def _body_problem(error: Mapping[str, Any], path: list[Any], body: Any, requests
         }
     schema = requests.schema(model)
     if kind == "unexpected_keyword_argument":
-        known = sorted(suggest.resolve(schema, path[:-1]).get("properties", {}))
+        known = sorted(suggest.resolve(schema, path[:-1]).get("properties", {}).keys() - set(error.get("barred", ())))
         nearest = suggest.closest(str(path[-1]), known)
         detail = f"{model if len(path) == 1 else 'This part'} has no field {_told(path[-1])}." + (
             f" Did you mean {nearest!r}?" if nearest else ""

@@ -48,7 +48,9 @@ def install(app: FastAPI, requests: RequestUnion) -> None:
         kind = next(KINDS[cls] for cls in type(exc).__mro__ if cls in KINDS)
         headers = {"Retry-After": str(exc.retry_after_s)} if isinstance(exc, errors.QueueFull) else None
         parts = _parts(exc.parts) if isinstance(exc, errors.NotReady) else None
-        return _problem(request, kind, str(exc), mistakes.of_name(exc, request.method), headers, parts=parts)
+        found = mistakes.of_name(exc, request.method)
+        detail = mistakes.in_a_sentence(found) if found and kind.status == 422 else str(exc)
+        return _problem(request, kind, detail, found, headers, parts=parts)
 
     async def on_invalid(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, RequestValidationError)

@@ -546,6 +546,23 @@ class TestMistakes:
         assert MISTAKES == [(change, error["pointer"]) for change, error in found]
         assert [] == [change for change, error in found if not error["detail"]]
 
+    def test_the_sentence_says_where_too(self, client: Client) -> None:
+        """Whoever reads `detail` alone knows where to look, whichever kind of problem it is."""
+        for change, pointer in MISTAKES:
+            content = client.post(PATH, json={**COUNTER, **change}).json()
+            assert content["detail"].startswith(f"{pointer}: "), (change, content["detail"])
+            assert content["errors"][0]["detail"] in content["detail"]
+        content = client.post(PATH, json={**COUNTER, "python": "9.9"}).json()
+        assert content["detail"].startswith("#/python: "), content["detail"]
+
+    def test_what_is_never_varied_is_not_offered(self, client: Client) -> None:
+        """An unknown field that is varied is told what can be; scenario and label cannot."""
+        found = mistake(client, {**COUNTER, "vary": {"labl": ["a", "b"]}})
+        assert {"threads", "lock", "python", "timeout_s"} <= set(found["allowed"])
+        assert not {"scenario", "label"} & set(found["allowed"])
+        assert "Did you mean" not in found["detail"]
+        assert {"scenario", "label"} <= set(mistake(client, {**COUNTER, "labl": "a"})["allowed"])
+
     @pytest.mark.parametrize("name", ["scenario", "vary"])
     def test_required_field(self, client: Client, name: str) -> None:
         """What has no default must be there."""
@@ -813,6 +830,15 @@ class TestDocument:
         assert all(request["properties"][name].get("description") for name in names - {"scenario"})
         assert (1, 100) == (request["properties"]["repeats"]["minimum"], request["properties"]["repeats"]["maximum"])
         assert request["properties"]["vary"]["examples"]
+
+    def test_examples_can_be_posted_as_they_stand(self, client: Client) -> None:
+        """There are a small one and a zipped one at least, with a line on each, and all are accepted."""
+        content = client.get("/openapi.json").json()["paths"][PATH]["post"]["requestBody"]["content"]
+        examples = content["application/json"]["examples"].values()
+        for example in examples:
+            assert submit(client, example["value"])["id"]
+            assert example["summary"]
+        assert any("," in field for example in examples for field in example["value"]["vary"])
 
     def test_answers_are_named(self, client: Client) -> None:
         """Each call answers with a named model, the table as CSV, and each error that it can meet."""
