@@ -12,7 +12,6 @@ from __future__ import annotations
 import _thread
 import codecs
 import io
-import itertools
 import os
 import resource
 import threading
@@ -31,6 +30,7 @@ _NUMBER, _KIND = 2, 3  # where an event has its thread's number and its kind
 _OF_THREADS = ("start", "end")  # the kinds that every thread has, and that are always kept
 _NATIVE = 1  # in a child, the file that collects what is written to 1 and 2
 _MAX_READS = 64  # reads in one drain (4 MiB): the shipper has other things to do, too
+_MAX_LAST_READS = 2_048  # in the last one (128 MiB): more than a file may have, but a scenario may put a device there
 _MAX_NOTE = 500  # characters, chosen: a sentence, not a document
 _PORTION = 500_000  # characters in a frame, about: as JSON they are six times as many bytes at most
 _ROW = 200  # characters of a row besides its text, about
@@ -284,8 +284,7 @@ class Recorder:
 
     def _read_native(self, lines: List[Any], last: bool) -> None:
         """Take in what was written to the standard descriptors, past Python's own streams."""
-        reads = itertools.count() if last else range(_MAX_READS)
-        for _ in reads:
+        for _ in range(_MAX_LAST_READS if last else _MAX_READS):
             try:
                 data = os.pread(_NATIVE, _READ_BYTES, self._native_read)
             except OSError:  # the scenario closed it, or put something else there
