@@ -7,7 +7,6 @@ annotations` here: annotations must be objects, not text.
 """
 
 import dataclasses
-import re
 import types
 import typing
 from collections.abc import Mapping
@@ -24,9 +23,22 @@ from service.events import Trace
 
 __all__ = ["RequestLimits", "RequestUnion", "lowered"]
 
-_OF_EXPERIMENTS = "exp_"  # how their ids begin, which are the labels of their runs
-_OWN_LABEL = re.compile(f"^(?!{_OF_EXPERIMENTS})")  # compiled, since pydantic's own engine cannot look ahead
 _STRICT = {int, float, bool, str}  # a "4" for a number is a mistake that we tell, with the 4 it stands for
+_OF_EXPERIMENTS = "exp_"  # how their ids begin, which are the labels of their runs
+
+
+def _own(label: str) -> str:
+    if label.startswith(_OF_EXPERIMENTS):
+        raise ValueError(f"The labels of an experiment's jobs begin with {_OF_EXPERIMENTS}. Choose another one.")
+    return label
+
+
+_Label = Annotated[
+    str,
+    # The pattern is for readers of the document: pydantic's engine cannot look ahead.
+    Field(min_length=1, max_length=200, json_schema_extra={"pattern": f"^(?!{_OF_EXPERIMENTS})"}),
+    AfterValidator(_own),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +202,6 @@ def _options(limits: RequestLimits) -> list[tuple[str, Any, Any]]:
         "description": "Seconds that the scenario may run; then the job is `timed_out` and its process is ended.",
     }
     label = {
-        "min_length": 1,
-        "max_length": 200,
-        "pattern": _OWN_LABEL,
         "description": "A text of yours to find the job again by. It may not begin with `exp_`, as the labels of an "
         "experiment's jobs do.",
     }
@@ -213,7 +222,7 @@ def _options(limits: RequestLimits) -> list[tuple[str, Any, Any]]:
         ("gil", Literal["on", "off"] | None, field(default=None, metadata=gil)),
         ("timeout_s", float, field(default=min(limits.default_timeout_s, limits.max_timeout_s), metadata=timeout)),
         ("trace", Trace, field(default="threads", metadata=trace)),
-        ("label", str | None, field(default=None, metadata=label)),
+        ("label", _Label | None, field(default=None, metadata=label)),
     ]
 
 

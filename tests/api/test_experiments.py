@@ -160,6 +160,7 @@ class TestSubmit:
         response = client.post("/v1/jobs", json={"scenario": "counter", "label": "exp_mine"})
         (error,) = response.json()["errors"]
         assert (422, "#/label", "^(?!exp_)") == (response.status_code, error["pointer"], error["allowed"]["pattern"])
+        assert "The labels of an experiment's jobs begin with exp_. Choose another one." == error["detail"]
         label = client.get("/openapi.json").json()["components"]["schemas"]["CounterJob"]["properties"]["label"]
         assert "It may not begin with `exp_`" in label["description"]
         assert "experience" == client.run({"scenario": "counter", "label": "experience"})["label"]
