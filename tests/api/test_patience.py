@@ -235,7 +235,7 @@ class TestBody:
 class TestReader:
     def test_who_does_not_read_is_let_go(self, tmp_path: Path) -> None:
         """A client that takes nothing of its answer loses its connection."""
-        with Server(tmp_path, THREADLAB_BODY_TIMEOUT_S="0.3", THREADLAB_WATCHER_PATIENCE_S="0.3") as server:
+        with Server(tmp_path, THREADLAB_BODY_TIMEOUT_S="0.3", THREADLAB_WATCHER_PATIENCE_S="3") as server:
             server.start()
             descriptors = Path(f"/proc/{server.pid}/fd")
             server.ask("GET", "/healthz")
