@@ -2,7 +2,7 @@
 
 The files in `databases` are dumps of what the service itself has made at five commits, killed while it worked: 8927bea
 (jobs only; the schema of 02a477c), f6ca8ac (experiments), 83114f5 (event logs and lives), c685798 (retention), 5b87c17
-(experiments with labels).
+(experiments that have labels).
 """
 
 from __future__ import annotations
