@@ -16,12 +16,12 @@ Source: Linux, namespaces(7), pid_namespaces(7), user_namespaces(7), landlock(7)
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
 import struct
 import sys
+import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from service.child import folders
@@ -50,6 +50,7 @@ _NAMESPACES = _NEW_MOUNTS | _NEW_IPC | _NEW_PIDS | _NEW_NETWORK
 _MS_PRIVATE_REC = 0x44000  # linux/mount.h: MS_REC | MS_PRIVATE
 _MS_NOSUID_NODEV = 6
 _SHM_BYTES = 256 * 1_048_576  # 256 MiB of /dev/shm for all children of a fork server, chosen: semaphores need a page
+_FORGETTING_S = 0.005  # of the fork server's only thread, for which other jobs wait: some hundred files
 _SIOCSIFFLAGS = 0x8914  # linux/sockios.h
 _IFF_UP_RUNNING = 0x41
 
@@ -120,17 +121,15 @@ class Walls:
         return why if self.init is None else f"{why}: other jobs can be met, the service cannot"
 
     def forget_shared_memory(self) -> None:
-        """Empty the children's own /dev/shm; to be called while there are none."""
+        """Empty the children's own /dev/shm, while there are none; what takes long is left to the next call."""
         if not self._own_memory:
             return
+        deadline = time.monotonic() + _FORGETTING_S
         with os.scandir("/dev/shm") as entries:  # noqa: S108  it is ours
-            found = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries]
-        for path, is_folder in found:
-            if is_folder:
-                folders.remove(path)
-            else:
-                with contextlib.suppress(OSError):
-                    os.unlink(path)
+            for entry in entries:
+                folders.remove(entry.path, deadline - time.monotonic())
+                if time.monotonic() >= deadline:
+                    return
 
     def fence(self, folder: str) -> Optional[int]:
         """Return the descriptor of a fence that leaves nothing to write to but a folder.
