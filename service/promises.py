@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from concurrent.futures import Future, InvalidStateError
-from typing import TypeVar
+from typing import Any, TypeVar
 
 __all__ = ["pass_on", "promise", "refuse", "tell"]
 
@@ -33,10 +33,14 @@ def refuse(promised: Future[T], why: BaseException) -> None:
         promised.set_exception(why)
 
 
-def pass_on(done: Future[T], to: Future[T]) -> None:
-    """Tell the waiters of one promise how another ended."""
+def pass_on(done: Future[Any], to: Future[T], value: T | None = None) -> None:
+    """Tell the waiters of one promise how another ended.
+
+    Args:
+        value: what they are told in place of what came of it; None is that itself.
+    """
     refusal = done.exception()
     if refusal is not None:
         refuse(to, refusal)
     else:
-        tell(to, done.result())
+        tell(to, done.result() if value is None else value)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from service import errors
 from service.events import EventLog
 from service.jobs import LEGAL_MOVES, Job, JobState
-from service.promises import promise, refuse, tell
+from service.promises import pass_on, promise, refuse, tell
 from service.stores.base import JobStore
 
 __all__ = ["Unwritten"]
@@ -106,16 +106,8 @@ class Unwritten:
         except Exception as exc:  # noqa: BLE001  a fault of ours must not keep the other ends from being written
             refuse(brought, exc)
             return brought
-        moved.add_done_callback(lambda done: _pass_on(done, job, brought))
+        moved.add_done_callback(lambda done: pass_on(done, brought, job))
         return brought
-
-
-def _pass_on(moved: Future[None], job: Job, brought: Future[Job]) -> None:
-    refusal = moved.exception()
-    if refusal is None:
-        tell(brought, job)
-    else:
-        refuse(brought, refusal)
 
 
 def _settled(end: _End, brought: Future[Job]) -> bool:

@@ -165,4 +165,4 @@ def _turn(thread: str, holds: Optional[str], waits_for: Optional[str]) -> Dict[s
 
 
 def _name(thread: Optional[threading.Thread]) -> str:
-    return "a thread without a name" if thread is None else thread.name[:_MOST_TEXT]
+    return wire.NAMELESS if thread is None else thread.name[:_MOST_TEXT]

@@ -1,6 +1,7 @@
 """System calls that keep the GIL, for what takes microseconds and must not change who runs.
 
-Who uses it: the recorder, on a scenario's threads, and the shipper. A call of `os` gives the GIL up, and beside
+Who uses it: the recorder, on a scenario's threads, and the shipper; the fault handler's `dump`, in the fork server, for
+one that Python has no function for. A call of `os` gives the GIL up, and beside
 computing threads its caller gets it back a switch interval later or more: a thread that only reads its own figures
 would end after others that it was ahead of. `ctypes.PyDLL` makes the same call without that.
 
@@ -18,7 +19,7 @@ try:
 except ImportError:  # an interpreter that was built without it: it is done in the usual way
     PyDLL = None  # type: ignore[assignment,misc]
 
-__all__ = ["read_file", "send"]
+__all__ = ["read_file", "send", "signal_thread"]
 
 _NOW = getattr(socket, "MSG_DONTWAIT", 0) | getattr(socket, "MSG_NOSIGNAL", 0)
 
@@ -35,6 +36,7 @@ if PyDLL is not None:
     _read = _load("read", c_int, c_void_p, c_size_t, returns=c_ssize_t)
     _close = _load("close", c_int, returns=c_int)
     _send = _load("send", c_int, c_char_p, c_size_t, c_int, returns=c_ssize_t)
+    _tgkill = _load("tgkill", c_int, c_int, c_int, returns=c_int) if hasattr(_libc, "tgkill") else None  # glibc 2.30
 
 
 def read_file(path: bytes, most: int) -> Optional[bytes]:
@@ -70,3 +72,8 @@ def _read_by_os(path: bytes, most: int) -> Optional[bytes]:
 def send(descriptor: int, data: bytes) -> int:
     """Send as much as a socket takes at once, and return how many bytes that was; 0 also where it is broken."""
     return 0 if PyDLL is None else max(0, _send(descriptor, data, len(data), _NOW))
+
+
+def signal_thread(process: int, thread: int, number: int) -> bool:
+    """Send a signal to one thread of a process; return whether that could be done."""
+    return PyDLL is not None and _tgkill is not None and bool(_tgkill(process, thread, number) == 0)

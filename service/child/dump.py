@@ -17,16 +17,9 @@ import os
 import signal
 import time
 from _thread import get_ident
-from typing import Any, Optional
+from typing import Optional
 
-from service.child import cage
-
-try:
-    import ctypes
-
-    _libc: Any = ctypes.CDLL(None)
-except (ImportError, OSError):  # an interpreter built without libffi
-    _libc = None
+from service.child import cage, calls
 
 __all__ = ["Dump", "prepare"]
 
@@ -98,8 +91,7 @@ class Dump:
 
 def _reaches_main(pid: int) -> bool:
     """Ask the main thread of a process where it is. A signal to the process could reach any thread that lets it in."""
-    tgkill = getattr(_libc, "tgkill", None)  # glibc 2.30
-    return tgkill is not None and tgkill(pid, pid, int(_ONE_THREAD)) == 0
+    return calls.signal_thread(pid, pid, int(_ONE_THREAD))
 
 
 def _plain(data: bytes, most: int) -> bytes:

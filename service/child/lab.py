@@ -10,12 +10,11 @@ import threading
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, cast
 
 from service.child.locks import Watch, WatchedLock, WatchedRLock
-from service.child.recorder import Recorder
+from service.child.recorder import MAX_NOTE, Recorder
 from service.child.traced import TracedLock, TracedRLock
 
 __all__ = ["Cancelled", "Lab"]
 
-_MAX_WARNING = 500  # characters, chosen: a sentence, not a document; as long as a note
 _MOST_WARNINGS = 100  # of one job, chosen: more than anybody reads
 _TOO_MUCH = 1 << 63  # steps: the link carries no larger number, and nobody has that many
 
@@ -150,7 +149,7 @@ class Lab:
 
         It is told soon, so that a job that is killed has it, too.
         """
-        sentence = str(text)[:_MAX_WARNING]
+        sentence = str(text)[:MAX_NOTE]
         with self._warning:
             if sentence in self._warnings:
                 return

@@ -378,16 +378,9 @@ def _judged(returned: Any, outcomes: Mapping[str, Tuple[str, str]], module: Modu
         )
     grade, meaning = outcomes[returned["outcome"]]
     values = {name: value for name, value in returned.items() if name != "outcome"}
-    _check_depth(values, wire.MAX_DEPTH)
-    return {"outcome": returned["outcome"], "grade": grade, "meaning": meaning, "values": values}
-
-
-def _check_depth(value: Any, left: int) -> None:
-    if left == 0:
+    if wire.too_deep(values):
         raise ValueError(f"The values of the result are nested deeper than {wire.MAX_DEPTH}.")
-    if isinstance(value, (dict, list, tuple)):
-        for member in value.values() if isinstance(value, dict) else value:
-            _check_depth(member, left - 1)
+    return {"outcome": returned["outcome"], "grade": grade, "meaning": meaning, "values": values}
 
 
 def _error(exc: BaseException) -> wire.Frame:

@@ -20,18 +20,17 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from service.child import calls, wire
 
-__all__ = ["Recorder", "Stream", "ThreadLog", "has_more_than_threads"]
+__all__ = ["MAX_NOTE", "Recorder", "Stream", "ThreadLog", "has_more_than_threads"]
 
 _MAX_LINE = 16_384  # characters: a longer line without an end is cut here, so that nothing grows without bound
 _LONGEST = 1_000_000  # characters: a line that has an end is cut here, for the frame that it has to fit into
 _READ_BYTES = 65_536  # one read of what C code printed
-_NAMELESS = "a thread without a name"  # a raw one, as the autopsy calls it, too
 _NUMBER, _KIND = 2, 3  # where an event has its thread's number and its kind
 _OF_THREADS = ("start", "end")  # the kinds that every thread has, and that are always kept
 _NATIVE = 1  # in a child, the file that collects what is written to 1 and 2
 _MAX_READS = 64  # reads in one drain (4 MiB): the shipper has other things to do, too
 _MAX_LAST_READS = 2_048  # in the last one (128 MiB): more than a file may have, but a scenario may put a device there
-_MAX_NOTE = 500  # characters, chosen: a sentence, not a document
+MAX_NOTE = 500  # characters, chosen: a sentence, not a document
 _PORTION = 500_000  # characters in a frame, about: as JSON they are six times as many bytes at most
 _ROW = 200  # characters of a row besides its text, about
 
@@ -90,7 +89,7 @@ class Recorder:
         self._max_events = max_events
         self._room = max_output_bytes  # guarded by _draining
         self._event_room = max_events  # guarded by _draining
-        self._no_more = max_events <= 0  # events: set once, by anybody, as `_full` for lines
+        self._no_more = False  # events: set once, by anybody, as `_full` for lines
         self._left_out = 0  # events that a drain threw away; guarded by _draining
         self._numbers = 0  # threads that have one; guarded by _draining
         self._full = False  # set once, by anybody: what comes later is only counted, so that nothing kept has holes
@@ -163,7 +162,7 @@ class Recorder:
 
     def note(self, text: str) -> None:
         """Keep a remark of the calling thread."""
-        self.stamp(self.log(), "note", str(text)[:_MAX_NOTE])
+        self.stamp(self.log(), "note", str(text)[:MAX_NOTE])
 
     def write(self, text: str) -> None:
         """Keep what the calling thread prints."""
@@ -179,7 +178,7 @@ class Recorder:
         """A log for a thread that did not come from the lab: the main thread, or one of a library's."""
         ident = _thread.get_ident()
         known = {thread.ident: thread.name for thread in threading.enumerate()}
-        log = self._own.log = ThreadLog(known.get(ident, _NAMELESS), main=ident == threading.main_thread().ident)
+        log = self._own.log = ThreadLog(known.get(ident, wire.NAMELESS), main=ident == threading.main_thread().ident)
         self._logs.append(log)
         return log
 

@@ -60,6 +60,7 @@ __all__ = [
     "MOST_FRAMES",
     "MOST_ROWS",
     "MOST_THREADS",
+    "NAMELESS",
     "PROTOCOL",
     "BadFrame",
     "Frame",
@@ -67,6 +68,7 @@ __all__ = [
     "decode",
     "encode",
     "text",
+    "too_deep",
     "whole",
 ]
 
@@ -75,6 +77,7 @@ PROTOCOL = 5
 LEAST_LINE = 16  # bytes of output that a line counts as, chosen: empty ones would else be a million in a megabyte
 MAX_DEPTH = 64  # of a result's values: far more than a reader can follow, far less than what JSON writers can
 MAX_NAME = 200  # characters of a thread's or a lock's, chosen: it stands beside all that is told of them
+NAMELESS = "a thread without a name"  # what a raw one is called
 MOST_ROWS = 10_000  # threads of one job whose start and end are told, chosen: a scenario may start them without end
 MOST_THREADS = 64  # in an autopsy, chosen: more than anybody reads, and told in a millisecond or two
 MOST_FRAMES = 50  # of one thread's stack, chosen as well
@@ -156,6 +159,15 @@ def text(value: Any) -> str:
     if not isinstance(value, str):
         raise BadFrame(f"not a text: {value!r:.80}")
     return value
+
+
+def too_deep(value: Any, left: int = MAX_DEPTH) -> bool:
+    """Return whether lists and objects are nested in each other deeper than a result's values may be."""
+    if left == 0:
+        return True
+    if isinstance(value, (dict, list, tuple)):
+        return any(too_deep(member, left - 1) for member in (value.values() if isinstance(value, dict) else value))
+    return False
 
 
 class FrameBuffer:

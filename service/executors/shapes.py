@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.child.wire import MAX_DEPTH, MOST_FRAMES, BadFrame, Frame, text, whole
+from service.child.wire import MAX_DEPTH, MOST_FRAMES, BadFrame, Frame, text, too_deep, whole
 from service.jobs import CycleLink, StackFrame, ThreadAtEnd
 
 __all__ = ["cycle", "flag", "grade", "in_turn", "members", "number", "observed", "text_or_none", "thread_at_end"]
@@ -20,7 +20,8 @@ def observed(frame: Frame) -> Frame:
     values = frame["values"]
     if not isinstance(values, dict):
         raise BadFrame(f"no outcome: {frame!r:.200}")
-    _check_depth(values, MAX_DEPTH)
+    if too_deep(values):
+        raise BadFrame(f"values nested deeper than {MAX_DEPTH}")
     return {
         "outcome": text(frame["outcome"]),
         "grade": grade(frame["grade"]),
@@ -88,14 +89,6 @@ def flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise BadFrame(f"neither true nor false: {value!r:.80}")
     return value
-
-
-def _check_depth(value: Any, left: int) -> None:
-    if left == 0:
-        raise BadFrame(f"values nested deeper than {MAX_DEPTH}")
-    if isinstance(value, (dict, list)):
-        for member in value.values() if isinstance(value, dict) else value:
-            _check_depth(member, left - 1)
 
 
 def number(value: Any) -> float:

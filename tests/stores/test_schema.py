@@ -185,16 +185,7 @@ def test_an_upgrade_takes_the_memory_of_one_result(tmp_path: Path) -> None:
             result = {"outcome": f"outcome {number}", "grade": "acceptable", "output": "x" * 1_000_000}
             database.execute(like_another, (f"job_large_{number}", json.dumps(result)))
         database.commit()
-    done = subprocess.run(
-        [sys.executable, "-c", _GROWING, f"sqlite:///{path}"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-        cwd=_ROOT,
-        env={**os.environ, "PYTHONPATH": str(_ROOT)},
-    )
-    assert int(done.stdout) < 60_000  # kB: Alembic takes some 25 MB
+    assert int(_printed(_GROWING, path, timeout_s=120)) < 60_000  # kB: Alembic takes some 25 MB
     large = [row for row in _rows(path, "jobs") if row["id"].startswith("job_large")]
     assert {f"outcome {number}" for number in range(100)} == {row["outcome"] for row in large}
 
@@ -272,6 +263,20 @@ def test_an_upgrade_that_is_killed_leaves_the_database_as_it_was(tmp_path: Path)
     assert fatal > 25  # before each statement and the commit; the last was before the commit after that
     assert [{"version_num": sql_schema.NEWEST}] == _rows(old, "alembic_version")
     assert len([line for line in before if line.startswith('INSERT INTO "jobs"')]) == len(_rows(old, "jobs"))
+
+
+def _printed(program: str, path: Path, *, timeout_s: float) -> str:
+    """What a program says that gets the URL of a database, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, f"sqlite:///{path}"],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=True,
+        cwd=_ROOT,
+        env={**os.environ, "PYTHONPATH": str(_ROOT)},
+    )
+    return done.stdout.strip()
 
 
 def _dying(url: str) -> subprocess.Popen[str]:
@@ -379,13 +384,4 @@ def test_a_start_without_an_upgrade_does_not_load_alembic(tmp_path: Path) -> Non
         "for _ in range(2): store = make_store(sys.argv[1]); store.open(); store.close()\n"
         "print('alembic' in sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, f"sqlite:///{tmp_path / 'jobs.db'}"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-        cwd=_ROOT,
-        env={**os.environ, "PYTHONPATH": str(_ROOT)},
-    )
-    assert "False" == done.stdout.strip()
+    assert "False" == _printed(program, tmp_path / "jobs.db", timeout_s=60)
