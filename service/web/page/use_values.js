@@ -7,7 +7,7 @@
 
 import { changedValues, fieldsOf, initialValues } from "./schema.js";
 import { decode, format, replace } from "./url.js";
-import { useEffect, useRef, useState } from "../vendor/htm/standalone.module.js";
+import { useEffect, useLayoutEffect, useRef, useState } from "../vendor/htm/standalone.module.js";
 
 const SETTLED_MS = 300; // browsers refuse an address that changes with each step of a slider
 
@@ -21,11 +21,11 @@ export function useValues(place, scenario, job) {
   const fields = fieldsOf(scenario.parameters);
   const [values, setValues] = useState(() => valuesAt(place, fields, scenario));
   const touched = useRef(false); // whether something was typed at this place
-  useEffect(() => {
+  useLayoutEffect(() => { // at once: what is typed as soon as the place is seen is typed at that place
     touched.current = false;
     setValues(valuesAt(place, fields, scenario));
   }, [place]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (job && !touched.current && saysNothing(place)) setValues({ ...initialValues(fields), ...ownRequest(job) });
   }, [place, job?.id]);
   const [edits, setEdits] = useState(0);
