@@ -238,7 +238,7 @@ class TestReader:
         with Server(tmp_path, THREADLAB_BODY_TIMEOUT_S="0.3", THREADLAB_WATCHER_PATIENCE_S="3") as server:
             server.start()
             descriptors = Path(f"/proc/{server.pid}/fd")
-            server.ask("GET", "/healthz")
+            answered(server, get(b"/healthz"))  # and that connection is closed: it is not among those before
             before = len(list(descriptors.iterdir()))
             with ExitStack() as stack:
                 connections = [stack.enter_context(connected(server)) for _ in range(5)]
