@@ -33,13 +33,17 @@ class _Part:
     def __init__(self, look: Callable[[], object]) -> None:
         self._look = look
         self._looking: asyncio.Task[str | None] | None = None
+        self._last: str | None = None  # what the look before found
 
     async def ailment(self) -> str | None:
         """Return what is wrong, in time; None if nothing is."""
         if self._looking is None or self._looking.done():
+            self._last = self._looking and self._looking.result()
             self._looking = asyncio.create_task(self._found())
         await asyncio.wait((self._looking,), timeout=_LOOK_S)  # unlike wait_for, it leaves the look alone
-        return self._looking.result() if self._looking.done() else f"It did not answer within {_LOOK_S:g} s."
+        if self._looking.done():
+            return self._looking.result()
+        return " ".join(filter(None, (f"It did not answer within {_LOOK_S:g} s.", self._last)))
 
     async def _found(self) -> str | None:
         try:
@@ -81,7 +85,7 @@ def make_router(desk: Desk, executor: JobExecutor, limits: dict[str, float]) -> 
 
     @router.get("/readyz", response_model=Health, response_class=JsonAnswer, responses=documented(503))
     async def get_readiness() -> Response:
-        """Answer whether jobs can be taken and run: the database answers, and a fork server is up.
+        """Answer whether jobs can be taken and run: the database takes writes, and a fork server is up.
 
         A part that does not answer within 0.8 seconds is unwell. What is wrong with which part stands in `parts`.
         """

@@ -317,7 +317,7 @@ class Store(JobStore, ExperimentStore, RetainingStore):
 
     @abstractmethod
     def probe(self) -> None:
-        """See whether it can be read, at hardly any cost: it is asked every few seconds.
+        """See whether it can be read and written, at the cost of one small write: it is asked every few seconds.
 
         Raises:
             StoreUnavailable: it cannot be; the text says why, and what to do.

@@ -160,9 +160,8 @@ class SqlStore(Store):
             return sql_retention.marks(connection)
 
     def probe(self) -> None:
-        """See whether jobs can be read; see the base class."""
-        with self._database.reading() as connection:
-            sql_jobs.probe(connection)
+        """See whether jobs can be read and written; see the base class."""
+        self._writer.write(sql_jobs.probe).result()
 
     def close(self) -> None:
         """Finish the writes and close the database."""

@@ -170,6 +170,25 @@ class TestProbes:
             hanging.set()
         wait_until(lambda: client.get("/readyz").status_code == 200)
 
+    def test_a_part_that_takes_long_to_fail_says_why(self, ailing: Ailing, client: Client) -> None:
+        """What a look found after its probe was answered is told by the next probe that is answered too early."""
+        lates = [threading.Event(), threading.Event()]
+        looks = iter(lates)
+
+        def fail_late() -> None:
+            assert next(looks).wait(60)
+            raise errors.StoreUnavailable("The file is locked.")
+
+        ailing.ailment = fail_late
+        late = "store: It did not answer within 0.8 s."
+        try:
+            assert late == client.get("/readyz").json()["detail"]
+            lates[0].set()
+            wait_until(lambda: client.get("/readyz").json()["detail"] == f"{late} The file is locked.")
+        finally:
+            ailing.ailment = None
+            lates[1].set()
+
     def test_executor_that_cannot_start_stops_the_start(self) -> None:
         """A service that could run nothing does not come up."""
         executor = Failing()

@@ -48,6 +48,13 @@ def problem(response: httpx.Response) -> str:
     return str(response.json()["detail"])
 
 
+def unready(server: Server) -> str:
+    """Why no job can be taken, as the probe says; an empty text if it can."""
+    response = server.ask("GET", "/readyz")
+    assert response.status_code in (200, 503)
+    return "" if response.status_code == 200 else str(response.json()["detail"])
+
+
 @contextmanager
 def mounted(folder: Path, options: str) -> Iterator[Path]:
     """A small file system of its own; where that may not be made, skip on a laptop and fail where CI is set."""
@@ -249,11 +256,13 @@ def test_a_full_disk_costs_what_does_not_fit(server: Server) -> None:
                 break
         assert {202, 503} >= set(statuses)
         assert "disk is full. Make room on its disk." in problem(response)
+        assert "disk is full. Make room on its disk." in unready(server)
         assert job == server.ask("GET", f"/v1/jobs/{job['id']}").json()
         accepted = {each["id"] for each in server.ask("GET", "/v1/jobs?limit=200").json()["jobs"]}
         assert len(accepted) == 1 + statuses.count(202)
         ballast.unlink()
         server.run(JOB)
+        assert "" == unready(server)
         server.stop()
 
 
@@ -310,7 +319,7 @@ def test_the_end_of_the_service_does_not_wait_for_each_end_that_cannot_be_writte
 
 
 def test_a_lock_of_another_program_costs_a_wait(server: Server) -> None:
-    """While another program locks the file jobs are refused with 503, all else is answered at once; then it goes on."""
+    """While another program locks the file no job can be taken, which the probe says; all else is answered at once."""
     server.start()
     job = server.run(JOB)
     with contextlib.closing(sqlite3.connect(server.folder / "jobs.db", isolation_level=None)) as other:
@@ -318,9 +327,11 @@ def test_a_lock_of_another_program_costs_a_wait(server: Server) -> None:
         begun = time.monotonic()
         for _ in range(50):
             assert 200 == server.ask("GET", f"/v1/jobs/{job['id']}").status_code
-            assert 200 == server.ask("GET", "/readyz").status_code
         assert time.monotonic() - begun < 30  # some 0.5 s here
+        assert "It did not answer within 0.8 s." in unready(server)
         assert "database is locked" in problem(server.ask("POST", "/v1/jobs", json=JOB))
+        wait_until(lambda: "database is locked. Another program holds the file" in unready(server))
+    wait_until(lambda: unready(server) == "")
     server.run(JOB)
 
 
