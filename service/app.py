@@ -21,21 +21,21 @@ from ulid import LaxMonotonicPolicy, ULIDGenerator
 from service import __version__, catalog
 from service.api import (
     atomicity,
-    border,
-    describe,
     events,
     experiments,
+    guard,
     jobs,
-    laboratory,
     metrics,
     middleware,
+    openapi,
     pages,
     pictures,
+    planner,
     problems,
     scenarios,
     system,
 )
-from service.api.answers import Desk
+from service.api.access import JobAccess
 from service.api.requests import RequestLimits, RequestUnion
 from service.errors import ThreadlabError
 from service.executors.base import JobExecutor, Kept
@@ -74,10 +74,10 @@ def create_app(
     new_job_id = _new_ids("job")  # one for all jobs: what is posted sorts among the runs of an experiment
     experimenter = Experimenter(runner, store, found, new_job_id, max_queued=settings.max_queued_experiments)
     retention = Retention(store, None if settings.retention_s == "never" else settings.retention_s)
-    desk = Desk(runner, store, settings.max_wait_s, settings.retry_after_s)
-    intake = jobs.Intake(desk, found, requests, executor, new_job_id)
-    limits = laboratory.ExperimentLimits(max_cells=settings.max_cells, max_repeats=settings.max_repeats)
-    bench = laboratory.Laboratory(found, requests, executor, limits, _new_ids("exp"))
+    access = JobAccess(runner, store, settings.max_wait_s, settings.retry_after_s)
+    intake = jobs.Intake(access, found, requests, executor, new_job_id)
+    limits = planner.ExperimentLimits(max_cells=settings.max_cells, max_repeats=settings.max_repeats)
+    experiment_planner = planner.ExperimentPlanner(found, requests, executor, limits, _new_ids("exp"))
 
     def drain() -> None:
         experimenter.close()
@@ -130,16 +130,16 @@ def create_app(
     for router in (
         pages.make_router("Threadlab", "/openapi.json", files),
         jobs.make_router(intake),
-        events.make_router(desk, settings.watcher_patience_s),
-        pictures.make_router(desk),
+        events.make_router(access, settings.watcher_patience_s),
+        pictures.make_router(access),
         atomicity.make_router(found, intake, executor),
-        experiments.make_router(desk, bench, experimenter),
+        experiments.make_router(access, experiment_planner, experimenter),
         scenarios.make_router(found, intake, _try_limits(settings)),
-        system.make_router(desk, executor, _shown_limits(settings)),
-        metrics.make_router(desk, counted),
+        system.make_router(access, executor, _shown_limits(settings)),
+        metrics.make_router(access, counted),
     ):
         app.include_router(router)
-    describe.install(app, found)
+    openapi.install(app, found)
     return app
 
 
@@ -151,7 +151,7 @@ class _App(FastAPI):
         given: Settings = self.state.settings
         inner = super().build_middleware_stack()
         hosts = (given.host, *given.allowed_hosts)
-        guarded = border.Border(inner, hosts, given.cors_origins, given.body_timeout_s, problems.refused)
+        guarded = guard.Guard(inner, hosts, given.cors_origins, given.body_timeout_s, problems.refused)
         return middleware.RequestContext(guarded, problems.too_large, self.state.traffic)
 
 

@@ -30,7 +30,7 @@ from rich.table import Table
 from ulid import ULID
 
 from service import __version__, catalog, logs, remote, terminal
-from service.api import patience
+from service.api import connections
 from service.api.requests import RequestLimits, RequestUnion
 from service.api.schemas import job_view
 from service.app import create_app, local_executor
@@ -96,8 +96,8 @@ def serve(
         app = create_app(settings, found=_catalog())
     except ThreadlabError as exc:
         raise _failed(str(exc)) from exc
-    http = patience.protocol(
-        patience.ConnectionLimits(
+    http = connections.protocol(
+        connections.ConnectionLimits(
             connections=settings.max_connections,
             headers_timeout_s=settings.headers_timeout_s,
             body_timeout_s=settings.body_timeout_s,

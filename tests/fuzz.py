@@ -25,7 +25,7 @@ from schemathesis import engine
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import Status, events
 
-from service.api import patience
+from service.api import connections
 from service.app import create_app
 from service.executors.scripted import ScriptedExecutor
 from service.settings import Settings
@@ -130,7 +130,7 @@ def _config(seed: int, each: int, *, first: bool) -> dict[str, Any]:
 def _served() -> Iterator[str]:
     """The service on a socket, in this process; give its address."""
     app = create_app(Settings(database_url="memory:", max_wait_s=1, max_queued=100_000), ScriptedExecutor())
-    http = patience.protocol(patience.ConnectionLimits(100, 10.0, 10.0, 10.0))
+    http = connections.protocol(connections.ConnectionLimits(100, 10.0, 10.0, 10.0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, http=http, ws="none"))
     listening = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, args=([listening],), name="fuzzed-service")

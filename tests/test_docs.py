@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from service import catalog, errors
-from service.api.kinds import AT_BORDER, BY_STATUS, KINDS, Kind
+from service.api.problem_types import BY_ERROR, BY_REFUSAL, BY_STATUS, ProblemType
 from service.app import create_app
 from service.executors.scripted import ScriptedExecutor
 from service.settings import Settings
@@ -89,9 +89,9 @@ def _is_class(node: ast.stmt) -> bool:
 
 
 @pytest.mark.parametrize(
-    "kind", [*KINDS.values(), *BY_STATUS.values(), *AT_BORDER.values()], ids=lambda kind: kind.slug
+    "kind", [*BY_ERROR.values(), *BY_STATUS.values(), *BY_REFUSAL.values()], ids=lambda kind: kind.slug
 )
-def test_problem_is_documented(kind: Kind) -> None:
+def test_problem_is_documented(kind: ProblemType) -> None:
     """A kind of problem has a title, and a remedy of a sentence, from which its page is made."""
     assert kind.title
     assert kind.remedy.endswith(".")

@@ -1,33 +1,20 @@
-"""Pieces that several groups of endpoints share: JSON answers, `Prefer: wait`, waiting for threads without blocking.
+"""Pieces of answers that several groups of endpoints share: JSON, `Prefer: wait`, `ETag`, what can go wrong.
 
-Who uses it: the endpoints. The event loop never blocks here: what happens on threads is awaited.
+Who uses it: the endpoints.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic_core import to_json
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
-from service import story
-from service.api.schemas import job_view
-from service.errors import ShuttingDown, StoreUnavailable
-from service.events import JobEvent
-from service.hub import Feed
 from service.jobs import Job
-from service.runner import Runner
-from service.stores.base import Store
 
-__all__ = ["Desk", "JsonAnswer", "Wait", "documented", "etag", "tags"]
-
-T = TypeVar("T")
+__all__ = ["JsonAnswer", "Wait", "documented", "etag", "tags"]
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})\"?(?=$|[,;\s])", re.IGNORECASE)
 
@@ -90,84 +77,6 @@ class Wait:
     def headers(self) -> dict[str, str]:
         """Return what tells the client that its preference was heard."""
         return {} if self.seconds is None else {"Preference-Applied": f"wait={self.seconds}"}
-
-
-class Desk:
-    """Where endpoints get jobs from and wait for them.
-
-    Args:
-        max_wait_s: the longest that an answer is held back.
-        retry_after_s: what `Retry-After` says of an unfinished job.
-    """
-
-    def __init__(self, runner: Runner, store: Store, max_wait_s: int, retry_after_s: int) -> None:
-        self.runner = runner
-        self.store = store
-        self.max_wait_s = max_wait_s
-        self._retry_after = str(retry_after_s)
-
-    def wait(self, prefer: str | None) -> Wait:
-        """Read the header `Prefer`."""
-        return Wait.parse(prefer, self.max_wait_s)
-
-    async def job(self, job_id: str) -> Job:
-        """Return a job as it is now.
-
-        Raises:
-            JobNotFound: there is none.
-        """
-        known = self.runner.peek(job_id)
-        return await self.blocking(self.store.get, job_id) if known is None else known
-
-    async def story(self, job_id: str) -> tuple[list[JobEvent], Job]:
-        """Return what a job has told so far, and the job.
-
-        Raises:
-            JobNotFound: there is none.
-        """
-        before, feed, job = await self.following(job_id)
-        return before + list(feed.events if feed is not None else ()), job
-
-    async def following(self, job_id: str) -> tuple[list[JobEvent], Feed | None, Job]:
-        """Return what a job told before, the feed of what it goes on to tell if it is on its way here, and the job.
-
-        Raises:
-            JobNotFound: there is none.
-        """
-        feed = self.runner.feed(job_id)  # first: a job that leaves while the store is read is found there
-        job = await self.job(job_id)
-        logs = await self.blocking(self.store.logs, job_id)
-        if feed is None or job.finished:  # its end is on disk; the feed may hear of that a moment later
-            return story.whole(job, logs), None, job
-        earlier = [event for log in logs if log.epoch != feed.epoch for event in log.events]
-        return [story.queued(job), *earlier], feed, job
-
-    async def blocking(self, call: Callable[..., T], *args: Any) -> T:
-        """Return what a blocking call returns, made on a thread."""
-        return await run_in_threadpool(call, *args)
-
-    async def future(self, future: Future[T]) -> T:
-        """Return what a future of another thread resolves to."""
-        return await asyncio.wrap_future(future)
-
-    async def settled(self, future: Future[T] | None, seconds: int | None) -> T | None:
-        """Return the finished job or experiment if it is finished in time, and on disk, else None."""
-        if future is None or not seconds:
-            return None
-        waited = asyncio.wrap_future(future)
-        await asyncio.wait((waited,), timeout=seconds)  # unlike wait_for, it leaves the future alone
-        if not waited.done() or isinstance(waited.exception(), (ShuttingDown, StoreUnavailable)):
-            return None  # it waits for the service's next start, or for the disk: accepted it was all the same
-        return waited.result()
-
-    def headers(self, finished: bool) -> dict[str, str]:
-        """Return `Retry-After` while something is unfinished."""
-        return {} if finished else {"Retry-After": self._retry_after}
-
-    def answer(self, job: Job, status: int = 200, headers: dict[str, str] | None = None) -> JsonAnswer:
-        """Return a job as an answer, with `ETag`, and `Retry-After` while it is unfinished."""
-        known = {"ETag": etag(job), **(headers or {}), **self.headers(job.finished)}
-        return JsonAnswer(job_view(job), status, known)
 
 
 def tags(if_none_match: str) -> set[str]:

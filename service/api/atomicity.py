@@ -77,7 +77,7 @@ class _Place:
 def make_router(catalog: Catalog, intake: Intake, executor: JobExecutor) -> APIRouter:
     """Return the endpoint of `/v1/atomicity`."""
     router = APIRouter(prefix="/v1", tags=["system"])
-    desk = intake.desk
+    access = intake.access
     scenario = catalog.get(_SCENARIO)
     operations = typing.get_args(scenario.hints()["operation"])
 
@@ -87,9 +87,9 @@ def make_router(catalog: Catalog, intake: Intake, executor: JobExecutor) -> APIR
         and the places where another thread can come in. What is not known yet is measured now: ask again until
         `complete`, or wait with `Prefer: wait=N`.
         """
-        wait = desk.wait(prefer)
+        wait = access.wait(prefer)
         asked = _chosen(query.operation, operations)
-        interpreters = await desk.blocking(_interpreters, executor, query.python)
+        interpreters = await access.blocking(_interpreters, executor, query.python)
         places = [_Place(operation, each) for each in interpreters for operation in asked]
         jobs = await _measured(places, wait)
         done = sum(job.finished for job in jobs)
@@ -101,7 +101,7 @@ def make_router(catalog: Catalog, intake: Intake, executor: JobExecutor) -> APIR
             "interpreters": [_head(each) for each in interpreters],
             "cells": [_cell(place, job) for place, job in zip(places, jobs, strict=True)],
         }
-        return JsonAnswer(answer, headers={**wait.headers(), **desk.headers(done == len(jobs))})
+        return JsonAnswer(answer, headers={**wait.headers(), **access.headers(done == len(jobs))})
 
     async def _measured(places: list[_Place], wait: Wait) -> list[Job]:
         """The job of each place, as far as it has come when the client has waited long enough."""
@@ -115,15 +115,15 @@ def make_router(catalog: Catalog, intake: Intake, executor: JobExecutor) -> APIR
                 jobs.append(future.result())
             else:
                 future.cancel()
-                jobs.append(desk.runner.peek(accepted.id) or accepted)
+                jobs.append(access.runner.peek(accepted.id) or accepted)
         return jobs
 
     async def _submitted(place: _Place) -> tuple[Ticket, Job]:
         """The job of a place, new or remembered; one that was cancelled or got lost has measured nothing."""
         for attempt in itertools.count(1):
             idempotency = Idempotency(place.key(scenario.digest, attempt), fingerprint="")
-            ticket = desk.runner.submit(_job(place), idempotency)
-            job = (await desk.future(ticket.accepted)).job
+            ticket = access.runner.submit(_job(place), idempotency)
+            job = (await access.future(ticket.accepted)).job
             if job.status not in (JobState.CANCELLED, JobState.LOST):
                 break
         return ticket, job

@@ -25,7 +25,8 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Send
 
 from service import story
-from service.api.answers import Desk, JsonAnswer, documented
+from service.api.access import JobAccess
+from service.api.answers import JsonAnswer, documented
 from service.api.jobs import JobId
 from service.api.schemas import EventPage
 from service.events import JobEvent
@@ -202,7 +203,7 @@ _HEADERS = {
 }
 
 
-def make_router(desk: Desk, patience_s: float) -> APIRouter:
+def make_router(access: JobAccess, patience_s: float) -> APIRouter:
     """Return the endpoints that tell what a job tells.
 
     Args:
@@ -212,7 +213,7 @@ def make_router(desk: Desk, patience_s: float) -> APIRouter:
     audiences: WeakKeyDictionary[Feed, _Audience] = WeakKeyDictionary()
 
     async def follow(job_id: str, after: EventId = (0, 0)) -> _Stream:
-        before, feed, _ = await desk.following(job_id)
+        before, feed, _ = await access.following(job_id)
         audience = _Audience() if feed is None else audiences.setdefault(feed, _Audience())
         return _Stream(before, feed, audience, after)
 
@@ -234,7 +235,7 @@ def make_router(desk: Desk, patience_s: float) -> APIRouter:
         header, query = _after("header", "Last-Event-ID", last_event_id), _after("query", "cursor", cursor)
         after = header or query or (0, 0)
         if EventSourceResponse.media_type not in request.headers.get("accept", "").lower():
-            return _page(*await desk.story(job_id), after, limit)
+            return _page(*await access.story(job_id), after, limit)
         stream = await follow(job_id, after)
         if stream.empty:
             return Response(status_code=204)

@@ -12,11 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from service.api.answers import Desk, JsonAnswer, documented, tags
+from service.api.access import JobAccess
+from service.api.answers import JsonAnswer, documented, tags
 from service.api.bodies import NO_NUL, JsonRoute
 from service.api.jobs import CURSOR, IdempotencyKey, IfNoneMatch, Prefer, read_cursor, write_cursor
-from service.api.laboratory import Laboratory
 from service.api.pictures import SVG_HEADERS
+from service.api.planner import ExperimentPlanner
 from service.api.schemas import ExperimentList, ExperimentView, experiment_head, experiment_view
 from service.errors import IllegalExperimentMove
 from service.experimenter import Experimenter
@@ -86,7 +87,7 @@ def _analysis(store: Store, experiment: Experiment) -> Analysis:
     )
 
 
-def make_router(desk: Desk, laboratory: Laboratory, experimenter: Experimenter) -> APIRouter:
+def make_router(access: JobAccess, planner: ExperimentPlanner, experimenter: Experimenter) -> APIRouter:
     """Return the endpoints of `/v1/experiments`."""
     router = APIRouter(prefix="/v1/experiments", tags=["experiments"], route_class=JsonRoute)
     waiting: dict[int | str, dict[str, Any]] = {
@@ -95,31 +96,31 @@ def make_router(desk: Desk, laboratory: Laboratory, experimenter: Experimenter) 
     }
 
     def look(experiment_id: str) -> tuple[Experiment, Analysis]:
-        experiment = desk.store.experiment(experiment_id)
-        return experiment, _analysis(desk.store, experiment)
+        experiment = access.store.experiment(experiment_id)
+        return experiment, _analysis(access.store, experiment)
 
     async def answer(experiment_id: str, unfinished: int = 200, headers: dict[str, str] | None = None) -> Response:
-        experiment, analysis = await desk.blocking(look, experiment_id)
+        experiment, analysis = await access.blocking(look, experiment_id)
         status = 200 if experiment.finished else unfinished
-        known = {"ETag": _etag(experiment, analysis), **(headers or {}), **desk.headers(experiment.finished)}
+        known = {"ETag": _etag(experiment, analysis), **(headers or {}), **access.headers(experiment.finished)}
         return JsonAnswer(experiment_view(experiment, analysis), status, known)
 
     async def submit_experiment(body: Any, prefer: Prefer = None, idempotency_key: IdempotencyKey = None) -> Response:
         """Submit an experiment: each combination of the varied fields is run `repeats` times, in an order that is
         random within each repeat. One experiment runs at a time, and one run of it.
         """
-        wait = desk.wait(prefer)
-        experiment = await desk.blocking(laboratory.plan, body)
+        wait = access.wait(prefer)
+        experiment = await access.blocking(planner.plan, body)
         idempotency = _idempotency(idempotency_key, experiment, body.seed)
-        added = await desk.future(experimenter.submit(experiment, idempotency))
+        added = await access.future(experimenter.submit(experiment, idempotency))
         known = added.experiment
-        await desk.settled(experimenter.watch(known.id), wait.seconds)
+        await access.settled(experimenter.watch(known.id), wait.seconds)
         headers = {"Location": f"/v1/experiments/{known.id}", **wait.headers()}
         if added.replayed:
             headers["Idempotent-Replayed"] = "true"
         return await answer(known.id, 202, headers)
 
-    submit_experiment.__annotations__["body"] = Annotated[laboratory.request_type, Body(openapi_examples=_EXAMPLES)]
+    submit_experiment.__annotations__["body"] = Annotated[planner.request_type, Body(openapi_examples=_EXAMPLES)]
     router.post(
         "", status_code=202, response_class=JsonAnswer, responses={**waiting, **documented(413, 415, 422, 503)}
     )(submit_experiment)
@@ -127,7 +128,7 @@ def make_router(desk: Desk, laboratory: Laboratory, experimenter: Experimenter) 
     @router.get("", response_model=ExperimentList, response_class=JsonAnswer, responses=documented(422, 503))
     async def list_experiments(query: Annotated[ListQuery, Query()]) -> Response:
         """List experiments, newest first, page by page."""
-        found = await desk.blocking(desk.store.experiments, query.limit + 1, read_cursor(query.cursor), query.label)
+        found = await access.blocking(access.store.experiments, query.limit + 1, read_cursor(query.cursor), query.label)
         shown = found[: query.limit]
         cursor = write_cursor(shown[-1].id) if len(found) > query.limit else None
         return JsonAnswer({"experiments": [experiment_head(each) for each in shown], "next_cursor": cursor})
@@ -144,8 +145,8 @@ def make_router(desk: Desk, laboratory: Laboratory, experimenter: Experimenter) 
         if_none_match: IfNoneMatch = None,
     ) -> Response:
         """Look at an experiment, at what it has shown so far; with `Prefer: wait=N`, once it is finished."""
-        wait = desk.wait(prefer)
-        await desk.settled(experimenter.watch(experiment_id), wait.seconds)
+        wait = access.wait(prefer)
+        await access.settled(experimenter.watch(experiment_id), wait.seconds)
         found = await answer(experiment_id, headers=wait.headers())
         if if_none_match is not None and {"*", found.headers["ETag"]} & tags(if_none_match):
             return Response(status_code=304, headers={"ETag": found.headers["ETag"], **wait.headers()})
@@ -161,9 +162,9 @@ def make_router(desk: Desk, laboratory: Laboratory, experimenter: Experimenter) 
         """End an experiment, queued or running. What it has shown stays; its run is gone when this answers."""
         settled = experimenter.cancel(experiment_id)
         if settled is None:
-            now = await desk.blocking(desk.store.experiment, experiment_id)
+            now = await access.blocking(access.store.experiment, experiment_id)
         else:
-            now = await desk.future(settled)
+            now = await access.future(settled)
         if settled is None or now.status is not ExperimentState.CANCELLED:
             raise IllegalExperimentMove(f"The experiment is {now.status} already and cannot be cancelled.")
         return await answer(experiment_id)
@@ -173,13 +174,13 @@ def make_router(desk: Desk, laboratory: Laboratory, experimenter: Experimenter) 
     )
     async def delete_experiment(experiment_id: ExperimentId) -> None:
         """Forget a finished experiment. Its jobs stay."""
-        await desk.future(desk.store.delete_experiment(experiment_id))
+        await access.future(access.store.delete_experiment(experiment_id))
 
-    _add_papers(router, desk, look)
+    _add_papers(router, access, look)
     return router
 
 
-def _add_papers(router: APIRouter, desk: Desk, look: Callable[[str], tuple[Experiment, Analysis]]) -> None:
+def _add_papers(router: APIRouter, access: JobAccess, look: Callable[[str], tuple[Experiment, Analysis]]) -> None:
     """Add what is taken along: the table and the picture."""
 
     @router.get(
@@ -192,7 +193,7 @@ def _add_papers(router: APIRouter, desk: Desk, look: Callable[[str], tuple[Exper
     )
     async def get_table(experiment_id: ExperimentId) -> Response:
         """Take the rows along as a table, one line for each cell (RFC 4180)."""
-        _, analysis = await desk.blocking(look, experiment_id)
+        _, analysis = await access.blocking(look, experiment_id)
         headers = {"Content-Disposition": f'attachment; filename="{experiment_id}.csv"'}
         return Response(csv_text(analysis), media_type="text/csv; charset=utf-8; header=present", headers=headers)
 
@@ -208,11 +209,11 @@ def _add_papers(router: APIRouter, desk: Desk, look: Callable[[str], tuple[Exper
         """A picture of what it has shown so far: speedup over workers with the ideal line and the knees, else the
         medians with their intervals and how often each outcome was seen.
         """
-        experiment, analysis = await desk.blocking(look, experiment_id)
+        experiment, analysis = await access.blocking(look, experiment_id)
         headers = {"ETag": _etag(experiment, analysis), **SVG_HEADERS}
         if if_none_match is not None and {"*", headers["ETag"]} & tags(if_none_match):
             return Response(status_code=304, headers=headers)
-        drawn = await desk.blocking(chart.draw, experiment, analysis)
+        drawn = await access.blocking(chart.draw, experiment, analysis)
         return Response(drawn, media_type="image/svg+xml", headers=headers)
 
 

@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from service.api.answers import Desk, JsonAnswer, Wait, documented, etag, tags
+from service.api.access import JobAccess
+from service.api.answers import JsonAnswer, Wait, documented, etag, tags
 from service.api.bodies import NO_NUL, JsonRoute, faults
 from service.api.requests import RequestUnion
 from service.api.schemas import JobList, JobView, job_list_item
@@ -82,9 +83,14 @@ class Intake:
     """Turns valid requests into jobs and submits them; `/v1/jobs`, `/v1/try` and `/v1/atomicity` share it."""
 
     def __init__(
-        self, desk: Desk, catalog: Catalog, requests: RequestUnion, executor: JobExecutor, new_id: Callable[[], str]
+        self,
+        access: JobAccess,
+        catalog: Catalog,
+        requests: RequestUnion,
+        executor: JobExecutor,
+        new_id: Callable[[], str],
     ) -> None:
-        self.desk = desk
+        self.access = access
         self.requests = requests
         self._catalog = catalog
         self._executor = executor
@@ -129,28 +135,28 @@ class Intake:
             InterpreterNotFound: nothing here can run it.
             QueueFull, ShuttingDown: it cannot be taken now.
         """
-        wait = self.desk.wait(prefer)
+        wait = self.access.wait(prefer)
         if request.python is not None or request.gil is not None:
-            await self.desk.blocking(self._executor.choose, request.python, request.gil)
+            await self.access.blocking(self._executor.choose, request.python, request.gil)
         job = self.job(request, rerun_of)
         idempotency = None if key is None else Idempotency(key, _fingerprint(job.request, rerun_of))
-        ticket = self.desk.runner.submit(job, idempotency, waits=bool(wait.seconds))
+        ticket = self.access.runner.submit(job, idempotency, waits=bool(wait.seconds))
         return await self._answer(ticket, wait)
 
     async def _answer(self, ticket: Ticket, wait: Wait) -> Response:
-        job = await self.desk.settled(ticket.settled, wait.seconds)
-        added = ticket.accepted.result() if ticket.accepted.done() else await self.desk.future(ticket.accepted)
-        job = job or (added.job if added.job.finished else self.desk.runner.peek(added.job.id) or added.job)
+        job = await self.access.settled(ticket.settled, wait.seconds)
+        added = ticket.accepted.result() if ticket.accepted.done() else await self.access.future(ticket.accepted)
+        job = job or (added.job if added.job.finished else self.access.runner.peek(added.job.id) or added.job)
         headers = {"Location": f"/v1/jobs/{job.id}", **wait.headers()}
         if added.replayed:
             headers["Idempotent-Replayed"] = "true"
-        return self.desk.answer(job, 200 if job.finished else 202, headers)
+        return self.access.answer(job, 200 if job.finished else 202, headers)
 
 
 def make_router(intake: Intake) -> APIRouter:
     """Return the endpoints of `/v1/jobs`."""
     router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=JsonRoute)
-    desk = intake.desk
+    access = intake.access
     waiting: dict[int | str, dict[str, Any]] = {
         200: {"model": JobView, "description": "The finished job: it ended while the answer was held."},
         202: {"model": JobView, "description": "Accepted and on disk; `Location` says where to look."},
@@ -178,7 +184,7 @@ def make_router(intake: Intake) -> APIRouter:
             scenario=query.scenario,
             label=query.label,
         )
-        jobs = await desk.blocking(desk.store.page, asked)
+        jobs = await access.blocking(access.store.page, asked)
         more = len(jobs) > query.limit
         jobs = jobs[: query.limit]
         return JsonAnswer(
@@ -194,22 +200,22 @@ def make_router(intake: Intake) -> APIRouter:
         if_none_match: IfNoneMatch = None,
     ) -> Response:
         """Look at a job; with `Prefer: wait=N`, once it is finished."""
-        wait = desk.wait(prefer)
-        job = await desk.settled(desk.runner.watch(job_id), wait.seconds) or await desk.job(job_id)
+        wait = access.wait(prefer)
+        job = await access.settled(access.runner.watch(job_id), wait.seconds) or await access.job(job_id)
         if if_none_match is not None and {"*", etag(job)} & tags(if_none_match):
             return Response(status_code=304, headers={"ETag": etag(job), **wait.headers()})
-        return desk.answer(job, headers=wait.headers())
+        return access.answer(job, headers=wait.headers())
 
     @router.post(
         "/{job_id}/cancel", response_model=JobView, response_class=JsonAnswer, responses=documented(404, 409, 422, 503)
     )
     async def cancel_job(job_id: JobId) -> Response:
         """End a job, queued or running. Its threads are gone when this answers."""
-        settled = desk.runner.cancel(job_id)
-        job = await desk.job(job_id) if settled is None else await desk.future(settled)
+        settled = access.runner.cancel(job_id)
+        job = await access.job(job_id) if settled is None else await access.future(settled)
         if job.status is not JobState.CANCELLED or settled is None:
             raise IllegalMove(f"The job is {job.status} already and cannot be cancelled. {job.story()}")
-        return desk.answer(job)
+        return access.answer(job)
 
     @router.post(
         "/{job_id}/rerun",
@@ -231,7 +237,7 @@ def make_router(intake: Intake) -> APIRouter:
         idempotency_key: IdempotencyKey = None,
     ) -> Response:
         """Run a job again, with the fields of the body changed; `rerun_of` names the first one."""
-        job = await desk.job(job_id)
+        job = await access.job(job_id)
         others = [name for name in intake.requests.models if name != job.scenario]
         if changes is not None and changes.get("scenario") in others:
             raise _another_scenario(job, changes)
@@ -241,7 +247,7 @@ def make_router(intake: Intake) -> APIRouter:
     @router.delete("/{job_id}", status_code=204, response_class=Response, responses=documented(404, 409, 422, 503))
     async def delete_job(job_id: JobId) -> None:
         """Forget a finished job."""
-        await desk.future(desk.store.delete(job_id))
+        await access.future(access.store.delete(job_id))
 
     return router
 

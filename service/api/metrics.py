@@ -28,7 +28,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service import observer
-from service.api.answers import Desk, documented
+from service.api.access import JobAccess
+from service.api.answers import documented
 from service.api.middleware import Answer
 from service.runner import Runner
 
@@ -321,7 +322,7 @@ def _is_stream(answer: Answer) -> bool:
     return answer.streams and answer.route in _STREAMS
 
 
-def make_router(desk: Desk, counted: Metrics) -> APIRouter:
+def make_router(access: JobAccess, counted: Metrics) -> APIRouter:
     """Return the endpoint that Prometheus asks."""
     router = APIRouter(tags=["system"])
     text = {"schema": {"type": "string"}}
@@ -333,7 +334,7 @@ def make_router(desk: Desk, counted: Metrics) -> APIRouter:
     @router.get("/metrics", response_class=Response, responses={200: answer, **documented()})
     async def get_metrics(request: Request) -> Response:
         """What the service does, counted: jobs, lanes, children, database, HTTP, event loop, the process itself."""
-        body, media_type = await desk.blocking(counted.exposition, request.headers.get("accept", ""))
+        body, media_type = await access.blocking(counted.exposition, request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": media_type})
 
     return router

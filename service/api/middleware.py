@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import logs
-from service.api.border import STARTS_JOBS
+from service.api.guard import STARTS_JOBS
 
 __all__ = ["Answer", "RequestContext", "Traffic", "secure"]
 

@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, Response
 
 from service import web
 from service.api.assets import Assets
-from service.api.kinds import AT_BORDER, BY_STATUS, KINDS, Kind
+from service.api.problem_types import BY_ERROR, BY_REFUSAL, BY_STATUS, ProblemType
 
 __all__ = ["ASSETS", "assets", "make_router"]
 
@@ -56,7 +56,7 @@ def make_router(title: str, openapi_url: str, files: Assets) -> APIRouter:
     """Return the pages."""
     front = files.files["index.html"]
     router = APIRouter(include_in_schema=False)
-    kinds = {kind.slug: kind for kind in [*KINDS.values(), *BY_STATUS.values(), *AT_BORDER.values()]}
+    kinds = {kind.slug: kind for kind in [*BY_ERROR.values(), *BY_STATUS.values(), *BY_REFUSAL.values()]}
 
     @router.get("/")
     async def show_front(request: Request) -> Response:
@@ -106,7 +106,7 @@ def make_router(title: str, openapi_url: str, files: Assets) -> APIRouter:
     return router
 
 
-def _problem_body(kind: Kind) -> str:
+def _problem_body(kind: ProblemType) -> str:
     remedy = html.escape(kind.remedy).split("`")
     text = "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(remedy))
     return (

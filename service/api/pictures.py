@@ -5,7 +5,8 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from service.api.answers import Desk, JsonAnswer, documented
+from service.api.access import JobAccess
+from service.api.answers import JsonAnswer, documented
 from service.api.jobs import JobId
 from service.pictures import timeline, trace
 
@@ -17,7 +18,7 @@ SVG_HEADERS = {
 }
 
 
-def make_router(desk: Desk) -> APIRouter:
+def make_router(access: JobAccess) -> APIRouter:
     """Return the endpoints that show a job."""
     router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
 
@@ -31,8 +32,8 @@ def make_router(desk: Desk) -> APIRouter:
     )
     async def job_timeline(job_id: JobId) -> Response:
         """A picture of its threads: a track for each, what it held and waited for, and how many were active."""
-        events, job = await desk.story(job_id)
-        drawn = await desk.blocking(timeline.draw, job, events)
+        events, job = await access.story(job_id)
+        drawn = await access.blocking(timeline.draw, job, events)
         return Response(drawn, media_type="image/svg+xml", headers=SVG_HEADERS)
 
     @router.get(
@@ -40,8 +41,8 @@ def make_router(desk: Desk) -> APIRouter:
     )
     async def job_trace(job_id: JobId) -> Response:
         """The same for Perfetto or `chrome://tracing`: a track for each thread, its waits, locks and lines."""
-        events, job = await desk.story(job_id)
-        made = await desk.blocking(trace.chrome, job, events)
+        events, job = await access.story(job_id)
+        made = await access.blocking(trace.chrome, job, events)
         return JsonAnswer(made, headers={"Content-Disposition": f'inline; filename="{job.id}.trace.json"'})
 
     return router

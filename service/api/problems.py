@@ -1,7 +1,7 @@
 """Our errors as problem+json, after RFC 9457; nothing else chooses status codes of errors.
 
-Who uses it: `app` installs the handlers. The table `kinds.KINDS` is the whole truth: what is not in it is a fault of
-ours and answers 500, without a word of what happened inside.
+Who uses it: `app` installs the handlers. The table `problem_types.BY_ERROR` is the whole truth: what is not in
+it is a fault of ours and answers 500, without a word of what happened inside.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from starlette.responses import Response
 from starlette.routing import Match, Mount
 
 from service import errors, logs
-from service.api import mistakes
-from service.api.border import STARTS_JOBS, Refusal
-from service.api.kinds import AT_BORDER, BY_STATUS, KINDS, Kind
+from service.api import validation_errors
+from service.api.guard import STARTS_JOBS, Refusal
+from service.api.problem_types import BY_ERROR, BY_REFUSAL, BY_STATUS, ProblemType
 from service.api.requests import RequestUnion
 
 __all__ = ["ProblemResponse", "install", "refused", "too_large"]
@@ -45,19 +45,19 @@ def install(app: FastAPI, requests: RequestUnion) -> None:
     """Make the app answer every error as a problem."""
 
     async def on_known(request: Request, exc: Exception) -> Response:
-        kind = next(KINDS[cls] for cls in type(exc).__mro__ if cls in KINDS)
+        kind = next(BY_ERROR[cls] for cls in type(exc).__mro__ if cls in BY_ERROR)
         headers = {"Retry-After": str(exc.retry_after_s)} if isinstance(exc, errors.QueueFull) else None
         parts = _parts(exc.parts) if isinstance(exc, errors.NotReady) else None
-        found = mistakes.of_name(exc, request.method)
-        detail = mistakes.in_a_sentence(found) if found and kind.status == 422 else str(exc)
+        found = validation_errors.of_name(exc, request.method)
+        detail = validation_errors.in_a_sentence(found) if found and kind.status == 422 else str(exc)
         return _problem(request, kind, detail, found, headers, parts=parts)
 
     async def on_invalid(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, RequestValidationError)
         if _not_sent_as_json(request, exc):
             return _problem(request, BY_STATUS[415], BY_STATUS[415].remedy)
-        detail, found = mistakes.of_request(exc, requests)
-        return _problem(request, KINDS[RequestValidationError], detail, found)
+        detail, found = validation_errors.of_request(exc, requests)
+        return _problem(request, BY_ERROR[RequestValidationError], detail, found)
 
     async def on_http(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, HTTPException)
@@ -65,8 +65,8 @@ def install(app: FastAPI, requests: RequestUnion) -> None:
             return await on_invalid(request, exc.__cause__)
         if exc.status_code == 400:  # FastAPI's word for a body that cannot be read at all
             found = [{"pointer": "#", "detail": f"The body cannot be read: {exc.__cause__ or exc.detail}."[:300]}]
-            return _problem(request, KINDS[RequestValidationError], found[0]["detail"], found)
-        kind = BY_STATUS.get(exc.status_code) or Kind(exc.status_code, "", str(exc.detail), "")
+            return _problem(request, BY_ERROR[RequestValidationError], found[0]["detail"], found)
+        kind = BY_STATUS.get(exc.status_code) or ProblemType(exc.status_code, "", str(exc.detail), "")
         headers = exc.headers
         if exc.status_code == 405:
             headers = {"Allow": ", ".join(sorted(_methods(app, request.scope["path"])))}
@@ -89,7 +89,7 @@ def too_large(request: Request) -> Response:
 
 def refused(request: Request, refusal: Refusal) -> Response:
     """Return the answer to a request that may not enter."""
-    kind = AT_BORDER[refusal]
+    kind = BY_REFUSAL[refusal]
     return _problem(request, kind, kind.remedy)
 
 
@@ -106,7 +106,7 @@ def _is_routed(app: FastAPI, path: str, method: str) -> bool:
 
 def _problem(
     request: Request,
-    kind: Kind,
+    kind: ProblemType,
     detail: str,
     found: list[dict[str, Any]] | None = None,
     headers: Mapping[str, str] | None = None,
@@ -125,7 +125,7 @@ def _problem(
     return ProblemResponse(content, kind.status, headers)
 
 
-def _page_of(request: Request, kind: Kind) -> str:
+def _page_of(request: Request, kind: ProblemType) -> str:
     if not kind.slug:
         return "about:blank"
     path = f"/problems/{kind.slug}"

@@ -95,7 +95,7 @@ def make_router(catalog: Catalog, intake: Intake, limits: TryLimits) -> APIRoute
         body = _small_defaults(found, limits) | intake.requests.from_query(scenario, _each_once(request.query_params))
         _check_small(found, body, limits)
         job = intake.validate(body, "query")
-        answer = await intake.submit(job, f"wait={intake.desk.max_wait_s}")
+        answer = await intake.submit(job, f"wait={intake.access.max_wait_s}")
         answer.headers["Cache-Control"] = "no-store"
         del answer.headers["Preference-Applied"]  # nobody stated one
         return answer

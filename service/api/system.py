@@ -8,7 +8,8 @@ from dataclasses import asdict
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from service.api.answers import Desk, JsonAnswer, documented
+from service.api.access import JobAccess
+from service.api.answers import JsonAnswer, documented
 from service.api.schemas import Capacity, Health, InterpreterList
 from service.errors import NotReady, ThreadlabError
 from service.executors.base import JobExecutor
@@ -38,7 +39,7 @@ class _Part:
     async def ailment(self) -> str | None:
         """Return what is wrong, in time; None if nothing is."""
         if self._looking is None or self._looking.done():
-            self._last = self._looking and self._looking.result()
+            self._last = None if self._looking is None else self._looking.result()
             self._looking = asyncio.create_task(self._found())
         await asyncio.wait((self._looking,), timeout=_LOOK_S)  # unlike wait_for, it leaves the look alone
         if self._looking.done():
@@ -56,26 +57,26 @@ class _Part:
         return None
 
 
-def make_router(desk: Desk, executor: JobExecutor, limits: dict[str, float]) -> APIRouter:
+def make_router(access: JobAccess, executor: JobExecutor, limits: dict[str, float]) -> APIRouter:
     """Return the endpoints that speak of the service itself.
 
     Args:
         limits: what `/v1/capacity` shows, by the names of the settings.
     """
     router = APIRouter(tags=["system"])
-    parts = {"store": _Part(desk.store.probe), "executor": _Part(executor.start)}
+    parts = {"store": _Part(access.store.probe), "executor": _Part(executor.start)}
 
     @router.get("/v1/interpreters", response_model=InterpreterList, response_class=JsonAnswer, responses=documented())
     async def list_interpreters() -> Response:
         """List the interpreters that were found, the default first, and why some cannot run jobs."""
-        found = await desk.blocking(executor.interpreters)
+        found = await access.blocking(executor.interpreters)
         return JsonAnswer({"interpreters": [asdict(each) for each in found]})
 
     @router.get("/v1/capacity", response_model=Capacity, response_class=JsonAnswer, responses=documented(503))
     async def get_capacity() -> Response:
         """Show how full the lanes are, the limits in force, and what keeps scenarios in on this system."""
-        walls = await desk.blocking(executor.walls)
-        lanes = {lane: asdict(count) for lane, count in desk.runner.lanes().items()}
+        walls = await access.blocking(executor.walls)
+        lanes = {lane: asdict(count) for lane, count in access.runner.lanes().items()}
         return JsonAnswer({"lanes": lanes, "limits": limits, "walls": [asdict(wall) for wall in walls]})
 
     @router.get("/healthz", response_model=Health, response_class=JsonAnswer, responses=documented())

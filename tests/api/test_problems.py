@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from service import errors, logs
-from service.api.kinds import BY_STATUS, KINDS
+from service.api.problem_types import BY_ERROR, BY_STATUS
 from service.api.schemas import Problem
 from service.app import create_app
 from service.catalog import Catalog
@@ -249,9 +249,9 @@ def said() -> Iterator[list[_Said]]:
 
 
 class TestPages:
-    KINDS = (*KINDS.values(), *BY_STATUS.values())
+    TYPES = (*BY_ERROR.values(), *BY_STATUS.values())
 
-    @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.slug)
+    @pytest.mark.parametrize("kind", TYPES, ids=lambda kind: kind.slug)
     def test_every_kind_has_a_page(self, client: Client, kind: Any) -> None:
         """The page of a problem says its title, its status and what to do, and is on the list of all."""
         page = client.get(f"/problems/{kind.slug}")
@@ -262,7 +262,7 @@ class TestPages:
 
     def test_slugs_are_unique(self) -> None:
         """Two kinds of problems do not share a page."""
-        slugs = [kind.slug for kind in self.KINDS]
+        slugs = [kind.slug for kind in self.TYPES]
         assert sorted(set(slugs)) == sorted(slugs)
 
     def test_every_error_of_ours_has_a_kind(self) -> None:
@@ -270,7 +270,7 @@ class TestPages:
         for name in errors.__all__:
             cls = getattr(errors, name)
             leaf = not cls.__subclasses__() and not issubclass(cls, errors.RemoteError)  # raised for clients only
-            assert not leaf or any(base in KINDS for base in cls.__mro__), f"{name} has no kind of problem"
+            assert not leaf or any(base in BY_ERROR for base in cls.__mro__), f"{name} has no kind of problem"
 
     def test_pages_load_nothing_from_elsewhere(self, client: Client) -> None:
         """The pages name no other host."""

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from service.api import ways
+from service.api import openapi_links
 from service.api.schemas import Problem
 from service.catalog import Catalog
 
@@ -69,7 +69,7 @@ def _document(app: FastAPI, found: Catalog) -> dict[str, Any]:
         schemas.pop(unused, None)
     submit = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]
     _without_null(document)
-    ways.add(document)
+    openapi_links.add(document)
     submit["examples"] = _examples(found)  # here, because FastAPI leaves out what is null: an example would change
     return document
 

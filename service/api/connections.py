@@ -23,9 +23,9 @@ import httptools
 from starlette.datastructures import MutableHeaders
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.api.border import Refusal
-from service.api.kinds import AT_BORDER
+from service.api.guard import Refusal
 from service.api.middleware import secure
+from service.api.problem_types import BY_REFUSAL
 from service.api.problems import ProblemResponse
 
 __all__ = ["ConnectionLimits", "protocol"]
@@ -66,7 +66,7 @@ class _Refused(Exception):
         self.refusal = refusal
 
 
-class _Patience(HttpToolsProtocol):
+class _LimitedProtocol(HttpToolsProtocol):
     """One connection.
 
     Attributes:
@@ -220,7 +220,7 @@ class _Patience(HttpToolsProtocol):
         if silent and not self.transport.is_closing():
             request_id = uuid.uuid4().hex
             self.transport.write(_answer(refusal, request_id, self.server_state.default_headers))
-            status = AT_BORDER[refusal].status
+            status = BY_REFUSAL[refusal].status
             _log.info("%s", refusal, extra={"status": status, "request_id": request_id})
         self._end()
 
@@ -241,12 +241,12 @@ class _Patience(HttpToolsProtocol):
 
 def protocol(limits: ConnectionLimits) -> type[asyncio.Protocol]:
     """Return uvicorn's protocol with these limits."""
-    return type("Patience", (_Patience,), {"limits": limits})
+    return type("LimitedProtocol", (_LimitedProtocol,), {"limits": limits})
 
 
 def _answer(refusal: Refusal, request_id: str, default_headers: list[tuple[bytes, bytes]]) -> bytes:
     """Return a whole answer, as it goes over the wire."""
-    kind = AT_BORDER[refusal]
+    kind = BY_REFUSAL[refusal]
     content = {"type": f"/problems/{kind.slug}", "title": kind.title, "status": kind.status, "detail": kind.remedy}
     body = json.dumps({**content, "request_id": request_id}).encode()
     headers = MutableHeaders(raw=list(default_headers))

@@ -25,10 +25,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Border", "Refusal", "host_name", "may_be_named"]
+__all__ = ["Guard", "Refusal", "host_name", "may_be_named"]
 
 Refusal = Literal["unknown-host", "unclear-host", "cross-site", "not-http", "long-address", "large-headers", "crowded"]
-"""Why something does not become a request for the app; all but the first three are said by `patience`."""
+"""Why something does not become a request for the app; all but the first three are said by `connections`."""
 
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{0,5})?")
 _OURS = ("same-origin", "none")  # `none`: typed into the address bar, or a bookmark
@@ -37,7 +37,7 @@ _SAFE = ("GET", "HEAD")
 STARTS_JOBS = ("/v1/try/", "/v1/atomicity")  # how the addresses begin at which a GET starts jobs
 
 
-class Border:
+class Guard:
     """Lets in whom it may, and cuts off who sends too slowly.
 
     Args:

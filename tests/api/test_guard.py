@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from starlette.exceptions import HTTPException
 
-from service.api.border import Border
+from service.api.guard import Guard
 from service.api.problems import refused
 from tests.api.client import Client
 from tests.system.server import Server
@@ -250,7 +250,7 @@ async def _read_slowly() -> tuple[int, str]:
     scope: dict[str, Any] = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/v1/jobs"}
     scope["headers"] = [(b"host", b"localhost")]
     try:
-        await Border(app, (), (), 0.01, refused)(scope, receive, send)
+        await Guard(app, (), (), 0.01, refused)(scope, receive, send)
     except HTTPException as exc:
         return exc.status_code, (exc.headers or {})["Connection"]
     raise AssertionError("it was not cut off")

@@ -1,6 +1,6 @@
 """What the OpenAPI document says of an answer beside its body: its headers, and where one can go from it.
 
-Who uses it: `describe`. By the links, tools and generated clients know that the `id` in one answer is what others ask
+Who uses it: `openapi`. By the links, tools and generated clients know that the `id` in one answer is what others ask
 for; the documentation shows them.
 """
 

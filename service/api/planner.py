@@ -23,7 +23,7 @@ from service.experiments import Cell, Measure, NotCovered, check_baseline, expan
 from service.experiments.experiment import Experiment
 from service.experiments.plan import identity
 
-__all__ = ["ExperimentLimits", "ExperimentRequest", "Laboratory"]
+__all__ = ["ExperimentLimits", "ExperimentPlanner", "ExperimentRequest"]
 
 _MOST_AXES = 32  # far more than anybody can read the statistics of
 _SEEDS = 2**32
@@ -79,7 +79,7 @@ class ExperimentLimits(BaseModel):
         )
 
 
-class Laboratory:
+class ExperimentPlanner:
     """Turns valid requests into experiments, and what is remembered of them into answers.
 
     Args:
