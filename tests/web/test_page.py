@@ -272,6 +272,20 @@ def test_what_a_client_names_stays_text(visit: Visit, live_server: Server) -> No
     check_clean(visit)
 
 
+def test_no_text_of_a_client_turns_the_order_of_what_is_read(visit: Visit, live_server: Server) -> None:
+    """Characters that turn the writing direction are spelled out, wherever a name, a line or a label stands."""
+    turned = "a\u202eb"
+    program = [{"target": "print_numbers", "args": [1, 0.0], "name": turned}]
+    job = live_server.run({"scenario": "custom", "program": program, "label": turned})
+    visit.page.goto(f"/?job={job['id']}")
+    visit.page.locator(".lane .name").get_by_text(r"a\u202eb").wait_for()
+    visit.page.locator(".recent").get_by_text(r"a\u202eb").first.wait_for()
+    visit.page.get_by_text("Threads as a table").click()
+    visit.page.locator(".details tbody th").get_by_text(r"a\u202eb").wait_for()
+    assert "\u202e" not in visit.page.locator("main").inner_text()
+    check_clean(visit)
+
+
 def test_nothing_that_a_client_names_becomes_a_part_of_the_page(visit: Visit, live_server: Server) -> None:
     """Threads by the nastiest names there are: the page shows each, runs none, and grows no element from them."""
     names = [name for name in NASTY if len(name) <= 50 and name.isprintable()]

@@ -1,7 +1,7 @@
 /**
  * What a result has counted and measured: figures side by side, long values over the whole width, lists of rows as tables.
  *
- * Used by `run.js`; `bench.js` has its prose from here.
+ * Used by `run.js`; `bench.js` and `form.js` have their prose from here.
  */
 
 import { fact, named, shown } from "./words.js";

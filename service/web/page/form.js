@@ -5,6 +5,7 @@
  * the problem's JSON pointer names.
  */
 
+import { Prose } from "./facts.js";
 import { same } from "./schema.js";
 import { decode } from "./url.js";
 import { named } from "./words.js";
@@ -54,7 +55,7 @@ const describe = ({ selector, version, free_threaded: free }) => `${selector} ($
 function FieldRow({ field, value, wrong, onChange }) {
   const id = `field-${field.name}`;
   const group = isRadios(field);
-  const help = html`<p class="help" id=${`${id}-help`}>${firstSentence(field.text)}</p>`;
+  const help = html`<p class="help" id=${`${id}-help`}><${Prose} text=${firstSentence(field.text)} /></p>`;
   const errors = wrong.map(
     (error) => html`<p class="wrong" role="alert" id=${`${id}-wrong`}>
       ${error.detail}${" "}
@@ -80,7 +81,7 @@ function FieldRow({ field, value, wrong, onChange }) {
 
 const isRadios = ({ kind, nullable, choices, name }) => kind === "choice" && !nullable && choices.length <= MOST_RADIOS && name !== "python";
 
-const firstSentence = (text) => text.split(/(?<=[.;])\s/)[0].replaceAll("`", "").replace(/;$/, ".");
+const firstSentence = (text) => text.split(/(?<=[.;])\s/)[0].replace(/;$/, ".");
 
 function NumberInput({ field, value, common, onChange }) {
   const { min, max, whole, nullable, name } = field;

@@ -6,6 +6,8 @@
  * pixel are drawn as one.
  */
 
+import { plain } from "./words.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 const LANE_HEIGHT = 22; // px; room for a bar and its frame
 const CURVE_HEIGHT = 44; // px
@@ -128,7 +130,7 @@ class Row {
     this.item = list.appendChild(element("li", "lane"));
     const label = this.item.appendChild(element("div", "who"));
     const name = label.appendChild(element("span", "name"));
-    name.textContent = name.title = lane.name;
+    name.textContent = name.title = plain(lane.name);
     if (lane.daemon) label.appendChild(element("span", "badge")).textContent = "daemon";
     this.doing = label.appendChild(element("span", "doing"));
     this.picture = this.item.appendChild(svg("svg", "bars"));

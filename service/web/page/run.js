@@ -81,7 +81,7 @@ function Outcome({ run, label }) {
         ${result?.grade && html` <span class="grade">${result.grade}</span>`}
       </h2>
       ${result?.meaning && html`<p class="meaning"><${Prose} text=${result.meaning} /></p>`}
-      ${job?.error && html`<p class="meaning">${job.error.message || job.error.detail || job.error.type}</p>`}
+      ${job?.error && html`<p class="meaning">${plain(job.error.message || job.error.detail || job.error.type)}</p>`}
       ${!connected && !isFinished(status) && html`<p class="meaning" role="status">The link is lost; reconnecting.</p>`}
     </div>
     ${lanes.progress && !result && html`<progress value=${lanes.progress.done} max=${lanes.progress.of} aria-label="Progress" />`}
@@ -146,7 +146,7 @@ function Output({ run }) {
       ${lines.length === 0 && html`<p class="quiet">${whyEmpty(job, loading)}</p>`}
       <ol>
         ${lines.slice(-MAX_LINES).map(
-          ({ at, thread, line }) => html`<li><span class="at">${seconds(at)}</span><b>${thread}</b><span class="text">${line}</span></li>`,
+          ({ at, thread, line }) => html`<li><span class="at">${seconds(at)}</span><b>${plain(thread ?? "")}</b><span class="text">${plain(line)}</span></li>`,
         )}
       </ol>
       ${dropped > 0 && html`<p class="quiet">${shown(dropped)} more ${dropped === 1 ? "line was" : "lines were"} not kept.</p>`}
@@ -188,7 +188,7 @@ const ThreadTable = ({ threads }) =>
     <tbody>
       ${threads.map(
         (row) => html`<tr>
-          <th scope="row">${row.name}</th>
+          <th scope="row">${plain(row.name)}</th>
           <td>${row.daemon ? "yes" : "no"}</td>
           <td>${seconds(row.started_s)}</td>
           <td>${row.ended_s === null ? "did not end" : seconds(row.ended_s)}</td>

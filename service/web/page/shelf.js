@@ -7,7 +7,7 @@
 import { readExperiment } from "./api.js";
 import { push, replace } from "./url.js";
 import { useLoaded } from "./use_loaded.js";
-import { ago, isFinished, named, standing } from "./words.js";
+import { ago, isFinished, named, plain, standing } from "./words.js";
 import { html, useRef, useState } from "../vendor/htm/standalone.module.js";
 
 const LESSONS = {
@@ -71,7 +71,7 @@ export function RecentJobs({ jobs, addressOf, onOpen }) {
           <a href=${addressOf(job)} onClick=${(event) => open(event, job)}>
             <b>${named(job.scenario)}</b>
             <span class="grade" data-grade=${job.grade}>${named(job.outcome ?? job.status)}</span>
-            <span class="quiet">${job.label ?? standing(job)}, ${ago(job.created_at)}</span>
+            <span class="quiet">${plain(job.label ?? standing(job))}, ${ago(job.created_at)}</span>
           </a>
         </li>`,
       )}
@@ -93,7 +93,7 @@ function Experiment({ experiment }) {
   const [known] = useLoaded(() => readExperiment(id), null, [id, isFinished(status) ? status : experiment]);
   const progress = known && !isFinished(status) ? `, ${known.progress.done} of ${known.progress.of} runs` : "";
   return html`<li>
-    <a href=${`/v1/experiments/${id}`}>${experiment.label ?? id}</a>${" "}
+    <a href=${`/v1/experiments/${id}`}>${plain(experiment.label ?? id)}</a>${" "}
     <span class="quiet">${named(status)}${progress}, ${ago(experiment.created_at)}</span>
     ${known && html`<${Chart} experiment=${known} />`}
   </li>`;
