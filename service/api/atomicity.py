@@ -13,9 +13,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from service.api import queries
 from service.api.answers import JsonAnswer, Wait, documented
 from service.api.jobs import Intake, Prefer
 from service.api.schemas import Atomicity
@@ -52,8 +53,6 @@ _COUNTED = (
 class MatrixQuery(BaseModel):
     """Which part of the matrix to show."""
 
-    model_config = ConfigDict(extra="forbid")
-
     operation: list[str] = Field([], max_length=50, description="Only these operations.")
     python: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
         [], max_length=50, description="Only these interpreters, by their selectors; the usable ones if left out."
@@ -81,7 +80,13 @@ def make_router(catalog: Catalog, intake: Intake, executor: JobExecutor) -> APIR
     scenario = catalog.get(_SCENARIO)
     operations = typing.get_args(scenario.hints()["operation"])
 
-    @router.get("/atomicity", response_model=Atomicity, response_class=JsonAnswer, responses=documented(422, 503))
+    @router.get(
+        "/atomicity",
+        response_model=Atomicity,
+        response_class=JsonAnswer,
+        responses=documented(422, 503),
+        dependencies=[queries.only(MatrixQuery)],
+    )
     async def get_atomicity(query: Annotated[MatrixQuery, Query()], prefer: Prefer = None) -> Response:
         """Show which everyday operations lose updates on which interpreter, each with the smallest run that showed it
         and the places where another thread can come in. What is not known yet is measured now: ask again until

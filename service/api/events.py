@@ -19,12 +19,14 @@ from weakref import WeakKeyDictionary
 from fastapi import APIRouter, Header, Query
 from fastapi.exceptions import RequestValidationError
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
+from pydantic import BaseModel, Field
 from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Send
 
 from service import story
+from service.api import queries
 from service.api.access import JobAccess
 from service.api.answers import JsonAnswer, documented
 from service.api.jobs import JobId
@@ -53,14 +55,17 @@ LastEventId = Annotated[
         json_schema_extra={"pattern": _EVENT_ID},  # held by `_after`, whose words say more than a pattern
     ),
 ]
-Cursor = Annotated[
-    str | None,
-    Query(
+
+
+class EventQuery(BaseModel):
+    """Which of a job's events to tell."""
+
+    cursor: str | None = Field(
+        None,
         description="The same, for who cannot set a header; `next_cursor` of the page before.",
         json_schema_extra={"pattern": _EVENT_ID},
-    ),
-]
-Limit = Annotated[int, Query(ge=1, le=_MOST_EVENTS, description="Events on a page.")]
+    )
+    limit: int = Field(_MOST_EVENTS, ge=1, le=_MOST_EVENTS, description="Events on a page.")
 
 
 class _Audience:
@@ -217,13 +222,18 @@ def make_router(access: JobAccess, patience_s: float) -> APIRouter:
         audience = _Audience() if feed is None else audiences.setdefault(feed, _Audience())
         return _Stream(before, feed, audience, after)
 
-    @router.get("/events", response_model=EventPage, response_class=JsonAnswer, responses=_EVENT_ANSWERS)
+    @router.get(
+        "/events",
+        response_model=EventPage,
+        response_class=JsonAnswer,
+        responses=_EVENT_ANSWERS,
+        dependencies=[queries.only(EventQuery)],
+    )
     async def job_events(
         request: Request,
         job_id: JobId,
+        query: Annotated[EventQuery, Query()],
         last_event_id: LastEventId = None,
-        cursor: Cursor = None,
-        limit: Limit = _MOST_EVENTS,
     ) -> Response:
         """What happened, event by event: a page of what there is, or a stream that goes on until the job has ended.
 
@@ -232,10 +242,10 @@ def make_router(access: JobAccess, patience_s: float) -> APIRouter:
         after a restart of the service, too. What an attempt told is kept when it ends: of one that a kill of the
         service cut off nothing is, and the stream goes on with the next attempt.
         """
-        header, query = _after("header", "Last-Event-ID", last_event_id), _after("query", "cursor", cursor)
-        after = header or query or (0, 0)
+        by_header, by_cursor = _after("header", "Last-Event-ID", last_event_id), _after("query", "cursor", query.cursor)
+        after = by_header or by_cursor or (0, 0)
         if EventSourceResponse.media_type not in request.headers.get("accept", "").lower():
-            return _page(*await access.story(job_id), after, limit)
+            return _page(*await access.story(job_id), after, query.limit)
         stream = await follow(job_id, after)
         if stream.empty:
             return Response(status_code=204)

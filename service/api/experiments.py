@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from pydantic_core import to_json
 from starlette.responses import Response
 
+from service.api import queries
 from service.api.access import JobAccess
 from service.api.answers import JsonAnswer, documented, tags
 from service.api.bodies import NO_NUL, JsonRoute
@@ -66,8 +67,6 @@ ExperimentId = Annotated[
 
 class ListQuery(BaseModel):
     """Which experiments to list."""
-
-    model_config = ConfigDict(extra="forbid")
 
     limit: int = Field(20, ge=1, le=_MAX_PAGE, description="Experiments on a page.")
     cursor: str | None = Field(None, description="`next_cursor` of the page before.", json_schema_extra=CURSOR)
@@ -125,7 +124,13 @@ def make_router(access: JobAccess, planner: ExperimentPlanner, experimenter: Exp
         "", status_code=202, response_class=JsonAnswer, responses={**waiting, **documented(413, 415, 422, 503)}
     )(submit_experiment)
 
-    @router.get("", response_model=ExperimentList, response_class=JsonAnswer, responses=documented(422, 503))
+    @router.get(
+        "",
+        response_model=ExperimentList,
+        response_class=JsonAnswer,
+        responses=documented(422, 503),
+        dependencies=[queries.only(ListQuery)],
+    )
     async def list_experiments(query: Annotated[ListQuery, Query()]) -> Response:
         """List experiments, newest first, page by page."""
         found = await access.blocking(access.store.experiments, query.limit + 1, read_cursor(query.cursor), query.label)

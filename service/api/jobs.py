@@ -13,10 +13,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Path, Query
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import to_json
 from starlette.responses import Response
 
+from service.api import queries
 from service.api.access import JobAccess
 from service.api.answers import JsonAnswer, Wait, documented, etag, tags
 from service.api.bodies import NO_NUL, JsonRoute, faults
@@ -69,8 +70,6 @@ IdempotencyKey = Annotated[
 
 class ListQuery(BaseModel):
     """Which jobs to list."""
-
-    model_config = ConfigDict(extra="forbid")
 
     limit: int = Field(50, ge=1, le=_MAX_PAGE, description="Jobs on a page.")
     cursor: str | None = Field(None, description="`next_cursor` of the page before.", json_schema_extra=CURSOR)
@@ -174,7 +173,13 @@ def make_router(intake: Intake) -> APIRouter:
         "", status_code=202, response_class=JsonAnswer, responses={**waiting, **documented(413, 415, 422, 503)}
     )(submit_job)
 
-    @router.get("", response_model=JobList, response_class=JsonAnswer, responses=documented(422, 503))
+    @router.get(
+        "",
+        response_model=JobList,
+        response_class=JsonAnswer,
+        responses=documented(422, 503),
+        dependencies=[queries.only(ListQuery)],
+    )
     async def list_jobs(query: Annotated[ListQuery, Query()]) -> Response:
         """List jobs, newest first, page by page."""
         asked = JobQuery(

@@ -1,6 +1,5 @@
 """`/v1/scenarios`: what can be run, and the code itself; `/v1/try`: run it by a bare GET."""
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -9,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import QueryParams
 from starlette.responses import PlainTextResponse, Response
 
+from service.api import queries
 from service.api.answers import JsonAnswer, documented
 from service.api.jobs import Intake
 from service.api.requests import RequestUnion, lowered
@@ -105,18 +105,13 @@ def make_router(catalog: Catalog, intake: Intake, limits: TryLimits) -> APIRoute
 
 def _each_once(query: QueryParams) -> dict[str, str]:
     """The parameters of a link, each of which may stand there once; which scenario it is the path says."""
-    names = Counter(name for name, _ in query.multi_items())
-    twice = [name for name, count in names.items() if count > 1]
-    found = [_mistake("repeated", name, query[name], f"Give {name} once.") for name in twice]
-    if "scenario" in names:
-        found.append(_mistake("elsewhere", "scenario", query["scenario"], "The path says which scenario to run."))
+    found = list(queries.repeated(query))
+    if "scenario" in query:
+        text = "The path says which scenario to run."
+        found.append(queries.mistake("elsewhere", "scenario", query["scenario"], text))
     if found:
         raise RequestValidationError(found)
     return dict(query)
-
-
-def _mistake(kind: str, name: str, value: Any, text: str) -> dict[str, Any]:
-    return {"type": kind, "loc": ("query", name), "msg": text, "input": value}
 
 
 def _small_defaults(scenario: Scenario, limits: TryLimits) -> dict[str, Any]:

@@ -415,7 +415,13 @@ class TestList:
 
     @pytest.mark.parametrize(
         ("query", "parameter"),
-        [("cursor=nonsense", "cursor"), ("limit=0", "limit"), ("limit=101", "limit"), ("state=x", "state")],
+        [
+            ("cursor=nonsense", "cursor"),
+            ("limit=0", "limit"),
+            ("limit=101", "limit"),
+            ("state=x", "state"),
+            ("label=a&label=b", "label"),
+        ],
     )
     def test_queries_are_checked(self, client: Client, query: str, parameter: str) -> None:
         """What cannot be asked for is named."""

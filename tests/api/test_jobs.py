@@ -399,7 +399,17 @@ class TestList:
     def test_unknown_names_are_422(self, client: Client) -> None:
         """A misspelled filter is refused: ignoring it would show every job."""
         response = client.get("/v1/jobs", params={"scenaro": "counter"})
-        assert (422, ["scenaro"]) == (response.status_code, pointers(response))
+        (error,) = response.json()["errors"]
+        assert (422, "scenaro", "scenario") == (response.status_code, error["parameter"], error["nearest"])
+        assert ["limit", "cursor", "status", "scenario", "label"] == error["allowed"]
+        assert "There is no parameter 'scenaro' here. Did you mean 'scenario'?" == error["detail"]
+
+    @pytest.mark.parametrize("name", ["limit", "cursor", "scenario", "label"])
+    def test_names_given_twice_are_422(self, client: Client, name: str) -> None:
+        """What is no list can be said once: nobody knows which of two values was meant."""
+        response = client.get("/v1/jobs", params={name: ["1", "2"], "status": ["queued", "running"]})
+        (error,) = response.json()["errors"]
+        assert (422, name, f"Give {name} once.") == (response.status_code, error["parameter"], error["detail"])
 
 
 class TestCancel:
