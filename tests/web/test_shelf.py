@@ -30,6 +30,21 @@ def test_an_experiment_goes_on(visit: Visit, live_server: Server) -> None:
     check_clean(visit)
 
 
+def test_a_chart_on_a_phone(visit: Visit, live_server: Server) -> None:
+    """A chart keeps a size at which it can be read, and scrolls by itself where it is wider than the screen."""
+    experiment = live_server.ask("POST", "/v1/experiments", json=EXPERIMENT, headers={"Prefer": "wait=60"}).json()
+    visit.page.set_viewport_size({"width": 375, "height": 667})
+    visit.page.goto("/")
+    picture = visit.page.locator(".experiments li").filter(has_text=experiment["id"]).locator("img")
+    picture.scroll_into_view_if_needed()
+    expect(picture).to_have_js_property("complete", value=True)
+    box = picture.bounding_box()
+    assert box is not None
+    assert box["width"] >= 500
+    assert 375 >= visit.page.evaluate("document.documentElement.scrollWidth")
+    check_clean(visit)
+
+
 def test_a_job_of_somebody_else(visit: Visit, live_server: Server) -> None:
     """A job in the list is followed to its end."""
     live_server.submit({"scenario": "interleaving", "steps": 4, "delay_s": 0.5, "label": "hers"})

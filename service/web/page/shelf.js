@@ -104,7 +104,9 @@ function Chart({ experiment }) {
   const [broken, setBroken] = useState(null);
   const address = `${experiment.links.chart}?done=${experiment.progress.done}`;
   if (address === broken) return null;
-  return html`<img src=${address} alt=${experiment.verdict?.text ?? ""} loading="lazy" onError=${() => setBroken(address)} />`;
+  return html`<div class="wide" tabindex="0" role="region" aria-label=${`Chart of ${plain(experiment.label ?? experiment.id)}`}>
+    <img src=${address} alt=${experiment.verdict?.text ?? ""} loading="lazy" onError=${() => setBroken(address)} />
+  </div>`;
 }
 
 /** How busy the service is. */
