@@ -35,6 +35,7 @@ _log = logging.getLogger("service.access")
 MOST_URL_BYTES = 16 * 1024  # 16 KiB: twice what browsers and proxies agree on; a program of `custom` fits
 MOST_HEADERS = 100  # as in Apache; a browser behind two proxies sends some 30
 MOST_HEAD_BYTES = 64 * 1024  # 64 KiB, URL included: as h11 has it, eight times what nginx takes
+_LAST_BODY_S = 1.0  # for a body that is on its way when the service ends
 _LINGER_S = 5.0  # for a client to take what was written before its connection ends
 
 if TYPE_CHECKING:
@@ -197,6 +198,8 @@ class _LimitedProtocol(HttpToolsProtocol):
         super().shutdown()
         if self.transport.is_closing():
             self._end()
+        elif self.cycle.more_body:  # and if it comes in time, it is refused in words
+            self._start("body", _LAST_BODY_S, self._end)
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -231,6 +231,16 @@ class TestBody:
             connection.sendall(post(b"", b"Expect: 100-continue\r\nContent-Length: 10000000\r\n"))
             assert connection.recv(65_536).startswith(b"HTTP/1.1 413 ")
 
+    def test_that_does_not_come_does_not_hold_up_the_end(self, tmp_path: Path) -> None:
+        """A service that is told to stop waits a moment for a body that is on its way, whatever the timeout is."""
+        with Server(tmp_path, THREADLAB_BODY_TIMEOUT_S="300") as server:
+            server.start()
+            with connected(server) as connection:
+                connection.sendall(post(JOB[:5], b"Expect: 100-continue\r\nContent-Length: %d\r\n" % len(JOB)))
+                assert b"HTTP/1.1 100 Continue\r\n\r\n" == connection.recv(65_536)  # now the body is waited for
+                server.signal(signal.SIGTERM)
+                assert server.wait(45) in {0, -signal.SIGTERM}
+
 
 class TestReader:
     def test_who_does_not_read_is_let_go(self, tmp_path: Path) -> None:
