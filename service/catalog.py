@@ -387,12 +387,15 @@ def _variants(scenario: Scenario) -> Iterator[Any]:
 
 
 def _choices(hint: Any, field: dataclasses.Field[Any]) -> tuple[Any, ...]:
-    """The values of a parameter that has a choice, or the lowest of a number."""
+    """The values of a parameter that has a choice, or the lowest of a number, for a list of them alone."""
     if hint is bool:
         return False, True
     if typing.get_origin(hint) is typing.Literal:
         return typing.get_args(hint)
-    return (field.metadata["ge"],) if "ge" in field.metadata else ()
+    if "ge" not in field.metadata:
+        return ()
+    least = field.metadata["ge"]
+    return ((least,),) if typing.get_origin(hint) is tuple else (least,)
 
 
 def _examples(text: str, name: str) -> Iterator[Example]:

@@ -157,10 +157,10 @@ def _request_model(scenario: Scenario, limits: RequestLimits) -> type[Any]:
     for name, parameter in scenario.fields().items():
         metadata = dict(parameter.metadata)
         most = limits.most.get(metadata.pop("counts", name))
-        bound = _bound(hints[name])
-        if most is not None and bound is not None:
+        if most is not None:
+            bound = _bound(hints[name])
             metadata[bound] = min(metadata.get(bound, most), most)
-        hint = _strict_items(hints[name], most if bound is None else None)
+        hint = _strict_items(hints[name], metadata)
         if hint is hints[name] and {hint, *typing.get_args(hint)} & _STRICT:
             metadata["strict"] = True
         members.append((name, hint, field(default=lowered(parameter, most), metadata=metadata)))
@@ -175,20 +175,22 @@ def _request_model(scenario: Scenario, limits: RequestLimits) -> type[Any]:
     )
 
 
-def _bound(hint: Any) -> str | None:
-    """What holds a parameter to the most that it may count; None is a list of numbers, each of which is held alone."""
-    if typing.get_origin(hint) is not tuple:
-        return "le"
-    return None if typing.get_args(hint)[0] is int else "max_length"
+def _bound(hint: Any) -> str:
+    """What holds a parameter to the most that it may count: numbers by their values, other lists by their lengths."""
+    return "max_length" if typing.get_origin(hint) is tuple and typing.get_args(hint)[0] is not int else "le"
 
 
-def _strict_items(hint: Any, most: int | None) -> Any:
-    """A list of numbers as a list of strict numbers; a strict tuple would refuse the list that JSON has for it."""
+def _strict_items(hint: Any, metadata: dict[str, Any]) -> Any:
+    """A list of numbers as a list of strict numbers; a strict tuple would refuse the list that JSON has for it.
+
+    What limits the numbers goes from the list's metadata to theirs.
+    """
     items = typing.get_args(hint)
     if typing.get_origin(hint) is not tuple or items[0] not in _STRICT:
         return hint
+    limits = {name: metadata.pop(name) for name in ("ge", "le") if name in metadata}
     item: Any = items[0]
-    strict: Any = Annotated[item, Field(strict=True, le=most)]
+    strict: Any = Annotated[item, Field(strict=True, **limits)]
     return types.GenericAlias(tuple, (strict, ...))
 
 

@@ -130,6 +130,8 @@ class Params:
     curve: Tuple[int, ...] = field(
         default=(),
         metadata={
+            "ge": 1,
+            "le": MOST_THREADS,
             "max_length": 16,
             "counts": "threads",
             "description": "Further numbers of threads to measure in the same run.",
@@ -143,11 +145,6 @@ class Params:
             "description": "How often each number of threads is measured, in turn; the median one is told.",
         },
     )
-
-    def __post_init__(self) -> None:
-        wrong = [number for number in self.curve if not 1 <= number <= MOST_THREADS]
-        if wrong:
-            raise ValueError(f"The curve holds {wrong[0]} threads; take 1 to {MOST_THREADS}.")
 
 
 def outcomes(params: Params) -> Dict[str, Tuple[str, str]]:

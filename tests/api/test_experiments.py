@@ -605,8 +605,9 @@ class TestMistakes:
 
     def test_fields_that_do_not_go_together(self, client: Client) -> None:
         """A rule of the scenario about several fields is told once, about the body as a whole."""
-        found = mistake(client, {"scenario": "custom", "vary": {"program": [[]], "join": [True, False]}})
-        assert ("#", True) == (found["pointer"], "The program is empty" in found["detail"])
+        vary = {"extra_release": ["before", "inside"]}
+        found = mistake(client, {"scenario": "semaphore", "lock": False, "vary": vary})
+        assert ("#", True) == (found["pointer"], "there is no semaphore to release" in found["detail"])
 
     def test_values_that_exclude_each_other_are_not_covered(self, client: Client) -> None:
         """Of a product, the cells that a scenario's own rule refuses are left out with that reason; the rest is run."""

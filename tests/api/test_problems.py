@@ -414,6 +414,13 @@ class TestNearest:
         found = mistake(client, {"scenario": "counter", name: 1})
         assert _steps(found["pointer"]) == [name]
 
+    @pytest.mark.parametrize(("number", "nearest"), [(0, 1), (-1, 1), (513, 512)])
+    def test_a_number_of_a_list(self, client: Client, number: int, nearest: int) -> None:
+        """A number of a list that is beyond the limits is told by its place, with what it could be."""
+        found = mistake(client, {"scenario": "oversubscription", "curve": [2, number]})
+        assert ("#/curve/1", nearest) == (found["pointer"], found["nearest"])
+        assert {"minimum": 1, "maximum": 512}.items() <= found["allowed"].items()
+
     def test_within_a_program(self, client: Client) -> None:
         """A mistake in one thread of `custom`'s program is told where it stands."""
         body = {"scenario": "custom", "program": [{"target": "sleep"}, {"target": "slep"}]}

@@ -230,13 +230,6 @@ def test_ends_at_the_deadline(run_scenario: Run) -> None:
     assert result(report)["process"]["lived_s"] < 20  # the work would take minutes
 
 
-@pytest.mark.parametrize("curve", [(0,), (1, 513), (2, -1)])
-def test_a_curve_has_limits(curve: tuple[int, ...]) -> None:
-    """A number of threads that cannot be measured is refused, and what can be is said."""
-    with pytest.raises(ValueError, match="take 1 to 512"):
-        Params(curve=curve)
-
-
 @pytest.mark.parametrize(
     ("wall_s", "best_one", "outcome", "grade"),
     [
