@@ -25,7 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypedDict
 
-from service.child.wire import MOST_ROWS, text, whole
+from service.child.wire import MOST_ROWS, integer, text
 
 __all__ = [
     "LOCK_EVENTS",
@@ -139,7 +139,7 @@ class _Usage(NamedTuple):
 
     @classmethod
     def read(cls, facts: Any) -> _Usage:
-        return cls(*(None if facts[name] is None else whole(facts[name]) for name in cls._fields))
+        return cls(*(None if facts[name] is None else integer(facts[name]) for name in cls._fields))
 
     def since(self, before: _Usage) -> _Usage:
         return _Usage(
@@ -194,7 +194,7 @@ class Timeline:
             return {"text": text(event.facts)}
         if event.kind == "progress":
             done, of = event.facts
-            return {"done": whole(done), "of": whole(of)}
+            return {"done": integer(done), "of": integer(of)}
         raise ValueError(f"no such event: {event.kind!r}")
 
     def _start(self, event: Event) -> dict[str, Any]:
@@ -204,8 +204,8 @@ class Timeline:
             name=event.thread,
             number=event.number,
             daemon=bool(facts["daemon"]),
-            ident=whole(facts["ident"]),
-            native_id=None if native_id is None else whole(native_id),
+            ident=integer(facts["ident"]),
+            native_id=None if native_id is None else integer(native_id),
             started_s=event.at_ns / _NS,
             ended_s=None,
             cpu_s=None,
@@ -217,7 +217,7 @@ class Timeline:
             voluntary_switches=None,
             involuntary_switches=None,
         )
-        active, usage = whole(facts["active_threads"]), _Usage.read(facts["usage"])
+        active, usage = integer(facts["active_threads"]), _Usage.read(facts["usage"])
         if event.number in self._running:
             raise ValueError(f"thread {event.number} starts twice")
         if len(self.rows) >= MOST_ROWS:
@@ -230,8 +230,8 @@ class Timeline:
     def _end(self, event: Event) -> dict[str, Any]:
         facts = event.facts
         after, core_wait_ns = _Usage.read(facts["usage"]), facts["core_wait_ns"]
-        core_wait_ns = None if core_wait_ns is None else whole(core_wait_ns)
-        acquires, waits, wait_ns = (None, None, None) if facts["locks"] is None else map(whole, facts["locks"])
+        core_wait_ns = None if core_wait_ns is None else integer(core_wait_ns)
+        acquires, waits, wait_ns = (None, None, None) if facts["locks"] is None else map(integer, facts["locks"])
         row, before = self._running.pop(event.number)
         used = after.since(before)
         row["ended_s"] = event.at_ns / _NS

@@ -30,7 +30,7 @@ from starlette.responses import Response
 from service import observer
 from service.api.access import JobAccess
 from service.api.answers import documented
-from service.api.middleware import Answer
+from service.api.middleware import Exchange
 from service.runner import Runner
 
 __all__ = ["Metrics", "make_router"]
@@ -77,13 +77,13 @@ class Metrics:
             case observer.StoreFact():
                 self._database.count(fact)
 
-    def begins(self, answer: Answer) -> None:
+    def begins(self, exchange: Exchange) -> None:
         """Count an answer."""
-        self._http.begins(answer)
+        self._http.begins(exchange)
 
-    def ends(self, answer: Answer) -> None:
+    def ends(self, exchange: Exchange) -> None:
         """Count a watcher no more."""
-        self._http.ends(answer)
+        self._http.ends(exchange)
 
     def watch(self, runner: Runner) -> None:
         """Ask this runner at each scrape how full the lanes are."""
@@ -274,19 +274,19 @@ class _Http:
         for route in _STREAMS:
             self._watchers.labels(route)
 
-    def begins(self, answer: Answer) -> None:
+    def begins(self, exchange: Exchange) -> None:
         """Count an answer."""
-        method = answer.method if answer.method in _METHODS else "other"
-        route = answer.route or "none"
-        self._requests.labels(method, route, answer.status or "none").inc()
-        self._waited.labels(method, route).observe(answer.waited_s)
-        if _is_stream(answer):
+        method = exchange.method if exchange.method in _METHODS else "other"
+        route = exchange.route or "none"
+        self._requests.labels(method, route, exchange.status or "none").inc()
+        self._waited.labels(method, route).observe(exchange.waited_s)
+        if _is_stream(exchange):
             self._watchers.labels(route).inc()
 
-    def ends(self, answer: Answer) -> None:
+    def ends(self, exchange: Exchange) -> None:
         """Count a watcher no more."""
-        if _is_stream(answer):
-            self._watchers.labels(answer.route).dec()
+        if _is_stream(exchange):
+            self._watchers.labels(exchange.route).dec()
 
 
 class _Lanes:
@@ -318,8 +318,8 @@ def _begin(counter: Counter, values: Any) -> None:
         counter.labels(value)
 
 
-def _is_stream(answer: Answer) -> bool:
-    return answer.streams and answer.route in _STREAMS
+def _is_stream(exchange: Exchange) -> bool:
+    return exchange.streams and exchange.route in _STREAMS
 
 
 def make_router(access: JobAccess, counted: Metrics) -> APIRouter:

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service import logs
 from service.api.guard import STARTS_JOBS
 
-__all__ = ["Answer", "RequestContext", "Traffic", "secure"]
+__all__ = ["Exchange", "RequestContext", "Traffic", "secure"]
 
 _log = logging.getLogger("service.access")
 
@@ -48,7 +48,7 @@ _POLICIES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Exchange:
     """How a request was answered.
 
     Attributes:
@@ -69,10 +69,10 @@ class Answer:
 class Traffic(Protocol):
     """Hears of answers, on the event loop: it must be quick and must not raise."""
 
-    def begins(self, answer: Answer) -> None:
+    def begins(self, exchange: Exchange) -> None:
         """An answer is sent."""
 
-    def ends(self, answer: Answer) -> None:
+    def ends(self, exchange: Exchange) -> None:
         """It was sent to its end, or its client has left."""
 
 
@@ -102,11 +102,11 @@ class RequestContext:
         method = scope["method"]
         if method == "HEAD" and not scope["path"].startswith(STARTS_JOBS):
             scope = {**scope, "method": "GET"}  # the server knows it as HEAD, and leaves bodies out
-        answer: Answer | None = None
+        exchange: Exchange | None = None
         done = False
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal answer, done
+            nonlocal exchange, done
             if done:
                 return
             if message["type"] == "http.response.start":
@@ -118,8 +118,8 @@ class RequestContext:
                     return
                 headers["X-Request-ID"] = request_id
                 secure(headers, status)
-                answer = _answer(method, scope, status, begun, "content-length" not in headers)
-                self._traffic.begins(answer)
+                exchange = _exchange(method, scope, status, begun, "content-length" not in headers)
+                self._traffic.begins(exchange)
             elif method == "HEAD":
                 done = True  # however much would follow: a stream ends here
                 message = {"type": "http.response.body", "body": b""}
@@ -129,11 +129,11 @@ class RequestContext:
             await self._app(scope, receive, send_with_headers)
         finally:
             took_s = round(time.perf_counter() - begun, 6)
-            if answer is None:
-                answer = _answer(method, scope, None, begun, streams=False)
-                self._traffic.begins(answer)
-            self._traffic.ends(answer)
-            _log.info("%s %s", method, scope["path"], extra={"status": answer.status or 0, "took_s": took_s})
+            if exchange is None:
+                exchange = _exchange(method, scope, None, begun, streams=False)
+                self._traffic.begins(exchange)
+            self._traffic.ends(exchange)
+            _log.info("%s %s", method, scope["path"], extra={"status": exchange.status or 0, "took_s": took_s})
             logs.request_id.reset(token)
 
 
@@ -146,9 +146,9 @@ def _joined(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]
     ]
 
 
-def _answer(method: str, scope: Scope, status: int | None, begun: float, streams: bool) -> Answer:
+def _exchange(method: str, scope: Scope, status: int | None, begun: float, streams: bool) -> Exchange:
     route = getattr(scope.get("route"), "path_format", None)  # the router has put it there
-    return Answer(method, route, status, time.perf_counter() - begun, streams)
+    return Exchange(method, route, status, time.perf_counter() - begun, streams)
 
 
 def secure(headers: MutableHeaders, status: int) -> None:

@@ -67,9 +67,9 @@ __all__ = [
     "FrameBuffer",
     "decode",
     "encode",
+    "integer",
     "text",
     "too_deep",
-    "whole",
 ]
 
 PROTOCOL = 5
@@ -139,7 +139,7 @@ def _finite(digits: str) -> float:
 _DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
-def whole(value: Any) -> int:
+def integer(value: Any) -> int:
     """Return a whole number that came over the link, for whoever does not trust the other end.
 
     Raises:

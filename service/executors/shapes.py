@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.child.wire import MAX_DEPTH, MOST_FRAMES, BadFrame, Frame, text, too_deep, whole
+from service.child.wire import MAX_DEPTH, MOST_FRAMES, BadFrame, Frame, integer, text, too_deep
 from service.jobs import CycleLink, StackFrame, ThreadAtEnd
 
 __all__ = ["cycle", "flag", "grade", "in_turn", "members", "number", "observed", "text_or_none", "thread_at_end"]
@@ -41,7 +41,7 @@ def thread_at_end(row: Any) -> ThreadAtEnd:
     """A thread of an autopsy."""
     return ThreadAtEnd(
         name=text_or_none(row["name"]),
-        ident=whole(row["ident"]),
+        ident=integer(row["ident"]),
         daemon=flag(row["daemon"]),
         main=flag(row["main"]),
         stack=[_stack_frame(place) for place in members(row["stack"], MOST_FRAMES)],
@@ -53,7 +53,7 @@ def thread_at_end(row: Any) -> ThreadAtEnd:
 def _stack_frame(place: Any) -> StackFrame:
     return StackFrame(
         file=text(place["file"]),
-        line=whole(place["line"]),
+        line=integer(place["line"]),
         function=text(place["function"]),
         code=text_or_none(place["code"]),
     )

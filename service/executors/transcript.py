@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service import gil
-from service.child.wire import LEAST_LINE, MOST_THREADS, PROTOCOL, BadFrame, Frame, text, whole
+from service.child.wire import LEAST_LINE, MOST_THREADS, PROTOCOL, BadFrame, Frame, integer, text
 from service.events import ActiveThreads, Event, Gil, JobEvent, ThreadRow, Timeline, Trace, Tracing
 from service.executors import shapes
 from service.executors.base import Kept
@@ -160,7 +160,7 @@ class Transcript:
             raise BadFrame(f"the child speaks protocol {frame['protocol']!r}, the service {PROTOCOL}")
 
     def _take_started(self, frame: Frame) -> None:
-        before, stuck = whole(frame["active_threads"]), frame.get("stuck")
+        before, stuck = integer(frame["active_threads"]), frame.get("stuck")
         if stuck is not None:
             self._stuck = shapes.grade(stuck["grade"]), text(stuck["meaning"])
         self._before = before
@@ -168,15 +168,15 @@ class Transcript:
 
     def _take_events(self, frame: Frame) -> None:
         for at_ns, thread, number, kind, facts in _some(frame["events"]):
-            self._news.append(self._timeline.add(Event(whole(at_ns), text(thread), whole(number), kind, facts)))
+            self._news.append(self._timeline.add(Event(integer(at_ns), text(thread), integer(number), kind, facts)))
 
     def _take_output(self, frame: Frame) -> None:
         for at_ns, thread, number, line in _some(frame["lines"]):
             self._room -= max(len(text(line)) + 1, LEAST_LINE)
             if self._room < 0:
                 raise BadFrame("more output than its order allows")
-            said = OutputLine(at_s=whole(at_ns) / _NS, thread=shapes.text_or_none(thread), line=line)
-            self._news.append({"type": "output", "number": None if number is None else whole(number), **said})
+            said = OutputLine(at_s=integer(at_ns) / _NS, thread=shapes.text_or_none(thread), line=line)
+            self._news.append({"type": "output", "number": None if number is None else integer(number), **said})
             self._output.append(said)
 
     def _take_warnings(self, frame: Frame) -> None:
@@ -188,7 +188,7 @@ class Transcript:
         autopsy = Autopsy(
             by="child",
             threads=[shapes.thread_at_end(row) for row in shapes.members(frame["threads"], MOST_THREADS)],
-            threads_left_out=whole(frame["threads_left_out"]),
+            threads_left_out=integer(frame["threads_left_out"]),
             cycle=None if frame["cycle"] is None else shapes.cycle(shapes.members(frame["cycle"])),
         )
         if shapes.flag(frame["deadlock"]) and not autopsy["cycle"]:
@@ -197,9 +197,9 @@ class Transcript:
 
     def _take_result(self, frame: Frame) -> None:
         self._result = {
-            "active_threads": whole(frame["active_threads"]),
-            "wall_s": whole(frame["wall_ns"]) / _NS,
-            "cpu_s": whole(frame["cpu_ns"]) / _NS,
+            "active_threads": integer(frame["active_threads"]),
+            "wall_s": integer(frame["wall_ns"]) / _NS,
+            "cpu_s": integer(frame["cpu_ns"]) / _NS,
             "switch_interval_s": shapes.number(frame["switch_interval_s"]),
             **shapes.observed(frame),
         }
@@ -214,9 +214,9 @@ class Transcript:
         ending = shapes.observed(frame["ending"]) if "ending" in frame else {}
         cost_ns = frame["trace_cost_ns"]
         bye = {
-            "dropped": whole(frame["dropped"]),
-            "events_dropped": whole(frame["events_dropped"]),
-            "trace_cost_s": None if cost_ns is None else whole(cost_ns) / _NS,
+            "dropped": integer(frame["dropped"]),
+            "events_dropped": integer(frame["events_dropped"]),
+            "trace_cost_s": None if cost_ns is None else integer(cost_ns) / _NS,
         }
         self._take_warnings(frame)
         self._bye = bye

@@ -13,10 +13,10 @@ from service.experiments.plan import Better, Cell, Measure, NotCovered, Progress
 from service.experiments.rows import Row, Study, unavailable
 from service.experiments.verdict import Verdict, judge
 
-__all__ = ["Analysis", "MeasureView", "Missing", "analyse"]
+__all__ = ["Analysis", "Compared", "Missing", "analyse"]
 
 
-class MeasureView(TypedDict):
+class Compared(TypedDict):
     """What was compared, and which way is better."""
 
     name: str
@@ -33,7 +33,7 @@ class Missing(TypedDict):
 class Analysis(TypedDict):
     """All that can be said of an experiment's runs, ready to be JSON."""
 
-    measure: MeasureView
+    measure: Compared
     baseline: Values  # the values of the cell or cells that the others are compared with
     repeats: int
     progress: Progress
@@ -72,7 +72,7 @@ def analyse(
     awaited = [cell for cell in cells if study.runs[cell.index] or not _left_out(cell, not_covered)]
     done = progress(awaited, runs, repeats)
     return Analysis(
-        measure=MeasureView(name=measure.name, better=measure.better),
+        measure=Compared(name=measure.name, better=measure.better),
         baseline=dict(baseline if baseline is not None else cells[0].values if cells else {}),
         repeats=repeats,
         progress=done,
