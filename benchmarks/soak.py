@@ -38,7 +38,7 @@ from benchmarks.support import Client, Running, banner, percentile, serving, sum
 
 _SHARE = 0.6  # of the rate that the machine carries: the accidents, and other programs, need some of it, too
 _CALIBRATION_S = 5.0
-_LOOK_S = 0.5  # between two looks at a job; the first comes after half of it
+_LOOK_S = 1.0  # between two looks at a job, as `Retry-After` says; the first comes after half of it
 _KEPT_S = 3.0  # how long a connection may be idle: the service closes it after five
 _OVERDUE_S = 120.0  # for a job that was accepted to end, its fork server's deaths included
 _WARM_UP = 0.25  # of the time: pools of threads and connections, and caches, fill

@@ -1,6 +1,6 @@
 """A job's whole life, from accepted to settled.
 
-    submit ──▶ lane's ThreadPoolExecutor ──▶ executor.run ──▶ store.move ──on disk──▶ settled: waiters told
+    submit ──▶ lane's ThreadPoolExecutor ──▶ attempts.run ──▶ store.move ──on disk──▶ settled: waiters told
        │         cpu: one at a time            on a lane's thread
        │         wait: many at once
        ├─▶ store.add ──on disk──▶ accepted
@@ -24,14 +24,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from service import errors, story
+from service.attempts import Attempts
 from service.catalog import Catalog
 from service.events import EventLog
-from service.executors.base import Cancel, JobExecutor, Kept, Order
+from service.executors.base import Cancel, JobExecutor, Kept
 from service.hub import Feed
 from service.jobs import MAX_ATTEMPTS, Failure, Job, JobState, Lane, Report
 from service.observer import JobAccepted, JobEnded, JobPutBack, JobRefused, JobTakenUp, Observer, nobody
@@ -134,7 +135,7 @@ class Runner:
     ) -> None:
         self._store = store
         self._executor = executor
-        self._catalog = catalog
+        self._attempts = Attempts(executor, catalog, limits.kept, limits.pauses_s)
         self._limits = limits
         self._clock = clock
         self._ticks = ticks
@@ -291,7 +292,7 @@ class Runner:
             self._running[job.lane] += 1
         self._write_start(job, entry.taken_up)
         entry.feed.tell([story.running(job)])
-        report = self._run(job, entry)
+        report = self._attempts.run(job, entry.feed.tell, entry.cancel)
         with self._lock:
             self._running[job.lane] -= 1
             stopped = entry.put_back and (report is None or report.status is JobState.CANCELLED)
@@ -300,7 +301,7 @@ class Runner:
         if stopped or (report is None and job.attempt < MAX_ATTEMPTS):
             self._put_back(entry)
         else:
-            self._settle(entry, self._finished(job, report or _lost(job), entry.queued_s))
+            self._settle(entry, self._attempts.finished(job, report, self._clock(), entry.queued_s))
 
     def _write_start(self, job: Job, taken_up: bool) -> None:
         """Write down that a job is running.
@@ -311,35 +312,6 @@ class Runner:
         written = self._store.move(JobState.QUEUED, job, lazily=not taken_up)
         if taken_up:
             wait_for([written], _COUNTED_S)
-
-    def _run(self, job: Job, entry: _Entry) -> Report | None:
-        """Return what the run showed, or None if it may be tried again."""
-        try:
-            scenario = self._catalog.get(job.scenario)
-            order = Order.of(job.id, scenario, job.request, self._limits.kept)
-            return self._executor.run(order, entry.feed.tell, entry.cancel)
-        except errors.InterpreterNotFound as exc:  # it was here when the job was accepted
-            return _failed("InterpreterNotFound", str(exc))
-        except errors.ExecutorError:
-            _log.exception("job could not be run", extra={"job": job.id, "attempt": job.attempt})
-            if job.attempt < MAX_ATTEMPTS:
-                entry.cancel.wait(self._limits.pauses_s[job.attempt - 1])
-            return None
-        except errors.CatalogError as exc:
-            return _failed("ScenarioNotFound", str(exc))
-        except Exception:  # noqa: BLE001  a job must not stay running for ever because of a fault of ours
-            _log.exception("an executor broke its contract", extra={"job": job.id})
-            return _internal_error()
-
-    def _finished(self, job: Job, report: Report, queued_s: float | None) -> Job:
-        try:
-            job = job.finish(report, self._clock(), queued_s)
-            assert job.finished, f"a report must be final, not {report.status}"
-        except Exception:  # noqa: BLE001  as in `_run`: an executor's fault must not leave a job running for ever
-            _log.exception("an executor broke its contract", extra={"job": job.id})
-            job = replace(job, status=JobState.RUNNING)
-            return job.finish(_internal_error(), self._clock())
-        return job
 
     def _put_back(self, entry: _Entry) -> None:
         with self._lock:
@@ -480,18 +452,6 @@ class Runner:
             pool.shutdown(wait=True, cancel_futures=True)
         self._unwritten.close()
         self._executor.close()
-
-
-def _failed(kind: str, message: str) -> Report:
-    return Report(JobState.LOST, None, Failure(type=kind, message=message, traceback=None), None, None)
-
-
-def _internal_error() -> Report:
-    return _failed("InternalError", "The service failed to run it; its log says why.")
-
-
-def _lost(job: Job) -> Report:
-    return _failed("AttemptsUsedUp", f"It could not be run in {job.attempt} attempts; the service's log says why.")
 
 
 def _summary(job: Job) -> dict[str, Any]:

@@ -139,8 +139,9 @@ class Settings(BaseSettings):
     startup_timeout_s: float = Field(10.0, gt=0)
     """Seconds for a fork server to come up, and for a child to begin. Default: a hundred times what it takes here."""
 
-    kill_timeout_s: float = Field(5.0, gt=0)
-    """Seconds for a killed child to be gone. Default: a thousand times what it takes here."""
+    kill_timeout_s: float = Field(15.0, gt=0)
+    """Seconds for a killed child to be gone; then its fork server is given up, with all of its children. Default: some
+    thousand times what it takes here, since a machine that is too busy for a while must not cost all jobs at once."""
 
     child_memory_bytes: int = Field(6 * _GIB, ge=64 * _MIB)
     """Private writable memory of a child (RLIMIT_DATA); on a free-threaded build 40 MiB more for each of `max_threads`.

@@ -17,9 +17,9 @@ from service.catalog import Scenario
 from service.events import JobEvent, Trace
 from service.jobs import Report
 
-__all__ = ["Build", "Cancel", "Gil", "Interpreter", "JobExecutor", "Kept", "Order", "Sink", "Wall"]
+__all__ = ["Build", "Cancel", "GilSwitch", "Interpreter", "JobExecutor", "Kept", "Order", "Sink", "Wall"]
 
-Gil = Literal["on", "off"]
+GilSwitch = Literal["on", "off"]
 
 Sink = Callable[[list[JobEvent]], None]
 """Takes what a run tells, as it comes and in that order, on the thread that runs the job; must be quick."""
@@ -62,7 +62,7 @@ class Order:
     kept: Kept
     trace: Trace = "threads"
     python: str | None = None
-    gil: Gil | None = None
+    gil: GilSwitch | None = None
 
     @classmethod
     def of(cls, job_id: str, scenario: Scenario, request: Mapping[str, Any], kept: Kept) -> Order:
@@ -198,7 +198,7 @@ class JobExecutor(ABC):
         """Return what was found, usable or not, the default first."""
 
     @abstractmethod
-    def choose(self, python: str | None, gil: Gil | None) -> Interpreter:
+    def choose(self, python: str | None, gil: GilSwitch | None) -> Interpreter:
         """Return the interpreter that a job with these options runs on.
 
         Raises:

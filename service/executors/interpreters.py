@@ -23,7 +23,7 @@ from findpython.providers import ALL_PROVIDERS
 from service import child as child_package
 from service.child import cage
 from service.errors import InterpreterNotFound
-from service.executors.base import Gil, Interpreter
+from service.executors.base import GilSwitch, Interpreter
 
 __all__ = ["LOOK_AGAIN_S", "OLDEST", "Interpreters", "Launch"]
 
@@ -80,7 +80,7 @@ class Interpreters:
                 self._looked = time.monotonic()
             return self._found
 
-    def launch(self, python: str | None, gil: Gil | None) -> Launch:
+    def launch(self, python: str | None, gil: GilSwitch | None) -> Launch:
         """Return how to start the interpreter that a job asks for.
 
         Raises:
@@ -92,7 +92,7 @@ class Interpreters:
         switch = ("-X", f"gil={int(gil == 'on')}") if gil is not None and chosen.gil_switchable else ()
         return Launch(chosen.executable, switch)
 
-    def choose(self, python: str | None, gil: Gil | None) -> Interpreter:
+    def choose(self, python: str | None, gil: GilSwitch | None) -> Interpreter:
         """Return the interpreter that a job asks for: of those that fit the newest, and of two alike the first found.
 
         Args:

@@ -29,7 +29,7 @@ from typing import Any
 from service.child import wire
 from service.errors import ForkFailed, ForkServerDied
 from service.executors import stacks
-from service.executors.base import Cancel, Gil, Interpreter, JobExecutor, Order, Sink, Wall
+from service.executors.base import Cancel, GilSwitch, Interpreter, JobExecutor, Order, Sink, Wall
 from service.executors.forkserver import Child, ForkServer, process_end
 from service.executors.interpreters import LOOK_AGAIN_S, Interpreters, Launch
 from service.executors.transcript import Ending, Transcript
@@ -50,6 +50,7 @@ __all__ = ["LocalExecutor", "LocalLimits"]
 _log = logging.getLogger(__name__)
 
 _PING_TIMEOUT_S = 5.0  # for a fork server to answer behind all that it is told to do before: half a second at the most
+_OTHERS = 2  # fork servers that are asked for a child after one has gone: a third that goes has a reason
 _DEATH_S = 0.1  # between a dying process's last descriptor and its end lie microseconds
 
 
@@ -138,7 +139,7 @@ class LocalExecutor(JobExecutor):
         """Return what shuts the children of the default interpreter in; see the base class."""
         return [Wall(**wall) for wall in self.server().walls]
 
-    def server(self, python: str | None = None, gil: Gil | None = None) -> ForkServer:
+    def server(self, python: str | None = None, gil: GilSwitch | None = None) -> ForkServer:
         """Return an interpreter's fork server, a new one if the last has died.
 
         Raises:
@@ -160,7 +161,7 @@ class LocalExecutor(JobExecutor):
         """Return what was found on this machine."""
         return self._interpreters.all(newer_than_s=LOOK_AGAIN_S)
 
-    def choose(self, python: str | None, gil: Gil | None) -> Interpreter:
+    def choose(self, python: str | None, gil: GilSwitch | None) -> Interpreter:
         """Return the interpreter that a job with these options runs on; see the base class."""
         return self._interpreters.choose(python, gil)
 
@@ -175,7 +176,8 @@ class LocalExecutor(JobExecutor):
             self._observe(ChildEnded("fork_failed"))
             raise ForkFailed(f"This process has no descriptors left for another child: {exc}") from exc
         try:
-            with server.fork(order) as child, cancel.waking(lambda: os.write(wake, b"!")):
+            server, child = _forked(post, server, order)
+            with child, cancel.waking(lambda: os.write(wake, b"!")):
                 report, ended = _Conversation(order, sink, child, server, woken, self._limits).hold()
         except ForkServerDied as exc:
             self._observe(ChildEnded("fork_server_died"))
@@ -197,6 +199,28 @@ class LocalExecutor(JobExecutor):
             self._closed = True
         for post in self._posts.values():
             post.close()
+
+
+def _forked(post: _Post, server: ForkServer, order: Order) -> tuple[ForkServer, Child]:
+    """Return a child, of another fork server if this one goes before it has heard of the order.
+
+    Where jobs come fast, many threads have been given a fork server when it dies. None of their jobs has begun, and
+    each would lose an attempt.
+
+    Raises:
+        ForkServerDied: so did the others.
+        ForkFailed: this process has no descriptors left for a child.
+    """
+    others = _OTHERS
+    while True:
+        try:
+            return server, server.fork(order)
+        except ForkServerDied as exc:
+            post.dismiss(server, exc)
+            if others == 0:
+                raise
+            others -= 1
+        server = post.server()
 
 
 class _Post:

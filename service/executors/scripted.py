@@ -12,7 +12,7 @@ from typing import Any
 
 from service.child.wire import PROTOCOL, Frame
 from service.errors import InterpreterNotFound
-from service.executors.base import Cancel, Gil, Interpreter, JobExecutor, Order, Sink, Wall
+from service.executors.base import Cancel, GilSwitch, Interpreter, JobExecutor, Order, Sink, Wall
 from service.executors.transcript import Ending, Transcript
 from service.jobs import JobState, ProcessEnd, Report
 
@@ -87,7 +87,7 @@ class ScriptedExecutor(JobExecutor):
         """Return an interpreter that does not exist."""
         return [_INTERPRETER]
 
-    def choose(self, python: str | None, gil: Gil | None) -> Interpreter:  # noqa: ARG002  it has no choice to offer
+    def choose(self, python: str | None, gil: GilSwitch | None) -> Interpreter:  # noqa: ARG002  it has no choice to offer
         """Return the only one there is."""
         if python not in (None, _INTERPRETER.selector):
             known = (_INTERPRETER.selector,)

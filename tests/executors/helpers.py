@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from service.events import Trace
-from service.executors.base import Cancel, Gil, JobExecutor, Kept, Order
+from service.executors.base import Cancel, GilSwitch, JobExecutor, Kept, Order
 from service.executors.forkserver import ForkServer
 from service.executors.local import LocalExecutor, LocalLimits
 from service.jobs import OutputLine, Report, Result
@@ -80,7 +80,7 @@ def make_order(
     max_output_bytes: int = 1_000_000,
     name: str = "probe",
     python: str | None = None,
-    gil: Gil | None = None,
+    gil: GilSwitch | None = None,
     trace: Trace = "threads",
     max_events: int = 20_000,
     **params: Any,

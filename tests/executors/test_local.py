@@ -20,7 +20,8 @@ import pytest
 
 from service.errors import ExecutorError, ForkFailed, ForkServerDied
 from service.events import JobEvent
-from service.executors.base import Cancel
+from service.executors.base import Cancel, Order
+from service.executors.forkserver import Child, ForkServer
 from service.executors.interpreters import Interpreters
 from service.executors.local import LocalExecutor
 from service.jobs import JobState, Report
@@ -1124,6 +1125,37 @@ def test_the_fork_server_is_killed() -> None:
         wait_until(lambda: not process_lives(child))
         assert JobState.SUCCEEDED == executor.run(make_order(write_scenario("pass")), SILENT, Cancel()).status
         assert first.pid != executor.server().pid
+    finally:
+        executor.close()
+
+
+def test_the_fork_server_goes_before_it_hears_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that was about to be given to a fork server when that died is given to the next, and loses no attempt."""
+    executor = LocalExecutor(LIMITS)
+    try:
+        first = executor.server()
+        first.close()
+        monkeypatch.setattr(ForkServer, "alive", True)  # as it was a moment ago
+        assert JobState.SUCCEEDED == executor.run(make_order(write_scenario("pass")), SILENT, Cancel()).status
+        assert first.pid != executor.server().pid
+    finally:
+        executor.close()
+
+
+def test_every_fork_server_goes_before_it_hears_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job is not given to one fork server after the other for ever."""
+    asked: list[ForkServer] = []
+
+    def die(server: ForkServer, _: Order) -> Child:
+        asked.append(server)
+        raise ForkServerDied("The fork server is gone.")
+
+    monkeypatch.setattr(ForkServer, "fork", die)
+    executor = LocalExecutor(LIMITS)
+    try:
+        with pytest.raises(ForkServerDied):
+            executor.run(make_order(write_scenario("pass")), SILENT, Cancel())
+        assert 3 == len(asked) == len({server.pid for server in asked})
     finally:
         executor.close()
 
