@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from service import story
 from service.api.answers import JsonAnswer, Wait, etag
 from service.api.schemas import job_view
-from service.errors import ShuttingDown, StoreUnavailable
+from service.errors import JobNotFound, ShuttingDown, StoreUnavailable
 from service.events import JobEvent
 from service.hub import Feed
 from service.jobs import Job
@@ -86,12 +86,15 @@ class JobAccess:
         return await asyncio.wrap_future(future)
 
     async def settled(self, future: Future[T] | None, seconds: int | None) -> T | None:
-        """Return the finished job or experiment if it is finished in time, and on disk, else None."""
+        """Return the finished job or experiment if it is finished in time, and on disk, else None.
+
+        None also if the store has it no more, or never took it: who asks the store for it is told which.
+        """
         if future is None or not seconds:
             return None
         waited = asyncio.wrap_future(future)
         await asyncio.wait((waited,), timeout=seconds)  # unlike wait_for, it leaves the future alone
-        if not waited.done() or isinstance(waited.exception(), (ShuttingDown, StoreUnavailable)):
+        if not waited.done() or isinstance(waited.exception(), (ShuttingDown, StoreUnavailable, JobNotFound)):
             return None  # it waits for the service's next start, or for the disk: accepted it was all the same
         return waited.result()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import math
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from concurrent.futures import Future
+from typing import Any, cast
 from urllib.parse import unquote
 
 import httpx
@@ -16,13 +18,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from service import errors, logs
+from service.api.access import JobAccess
 from service.api.problem_types import BY_ERROR, BY_STATUS
 from service.api.schemas import Problem
 from service.app import create_app
 from service.catalog import Catalog
 from service.executors.base import Cancel, Order, Sink
 from service.executors.scripted import ScriptedExecutor
-from service.jobs import Report
+from service.jobs import Job, Report
+from service.runner import Runner
 from service.settings import Settings
 from service.stores.memory import MemoryStore
 from tests.api.client import Client, contract, strict_json
@@ -186,6 +190,13 @@ class TestShape:
             response = client.post("/v1/jobs", json={"scenario": "counter"}, headers=headers)
             check_shape(client, response, 503, "store-unavailable")
         assert {"queued": 0, "running": 0, "slots": 1} == client.get("/v1/capacity").json()["lanes"]["cpu"]
+
+    def test_job_that_ends_before_the_store_has_refused_it(self) -> None:
+        """Who waits for its end is not told that there is no such job: what became of its acceptance is."""
+        ended: Future[Job] = Future()
+        ended.set_exception(errors.JobNotFound("job_1"))
+        access = JobAccess(cast("Runner", None), MemoryStore(), max_wait_s=60, retry_after_s=1)
+        assert asyncio.run(access.settled(ended, 1)) is None
 
     def test_fault_of_the_service(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
         """A fault inside is 500, and nothing of it leaves the service."""

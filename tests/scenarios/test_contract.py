@@ -142,8 +142,9 @@ def corners(scenario: Scenario) -> Iterator[Any]:
         for name, hint in scenario.hints().items()
         if hint is bool or _is_literal(hint)
     ]
+    lists = {name for name, hint in scenario.hints().items() if typing.get_origin(hint) is tuple}
     limits = [
-        {name: field.metadata[limit]}
+        {name: (field.metadata[limit],) if name in lists else field.metadata[limit]}
         for name, field in scenario.fields().items()
         for limit in ("ge", "le")
         if limit in field.metadata
