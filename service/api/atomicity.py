@@ -143,15 +143,8 @@ def make_router(catalog: Catalog, intake: Intake, executor: JobExecutor) -> APIR
 def _chosen(asked: list[str], known: tuple[str, ...]) -> tuple[str, ...]:
     unknown = [each for each in asked if each not in known]
     if unknown:
-        expected = ", ".join(f"'{each}'" for each in known)
-        error = {
-            "type": "literal_error",
-            "loc": ("query", "operation"),
-            "msg": f"There is no operation {unknown[0]!r}.",
-            "input": unknown[0],
-            "ctx": {"expected": expected},
-        }
-        raise RequestValidationError([error])
+        text = f"There is no operation {unknown[0]!r}."
+        raise RequestValidationError([queries.mistake("literal_error", "operation", unknown[0], text, known)])
     return tuple(each for each in known if not asked or each in asked)
 
 

@@ -291,6 +291,5 @@ def read_cursor(cursor: str | None) -> str | None:
     except (binascii.Error, ValueError):
         last_id = ""
     if not _ID.fullmatch(last_id):
-        error = {"type": "cursor", "loc": ("query", "cursor"), "msg": "Not a cursor of ours.", "input": cursor}
-        raise RequestValidationError([error])
+        raise RequestValidationError([queries.mistake("cursor", "cursor", cursor, "Not a cursor of ours.")])
     return last_id

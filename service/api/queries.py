@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from fastapi import Depends
@@ -28,10 +28,11 @@ def only(model: type[BaseModel]) -> Any:
     The dependency raises:
         RequestValidationError: a name is none of the model's fields, or is given several times and is no list.
     """
+    known = list(model.model_fields)
     lists = {name for name, field in model.model_fields.items() if typing.get_origin(field.annotation) is list}
 
     async def check(request: Request) -> None:  # async: FastAPI would send it to a thread
-        found = [*repeated(request.query_params, lists), *_unknown(request.query_params, list(model.model_fields))]
+        found = [*repeated(request.query_params, lists), *_unknown(request.query_params, known)]
         if found:
             raise RequestValidationError(found)
 
@@ -54,10 +55,20 @@ def _unknown(query: QueryParams, known: list[str]) -> Iterator[dict[str, Any]]:
         if name not in known:
             nearest = suggest.closest(name, known)
             text = f"There is no parameter {name[:100]!r} here." + (f" Did you mean {nearest!r}?" if nearest else "")
-            expected = {"expected": ", ".join(map(repr, known))}
-            yield {**mistake("unknown", name, name, text), "ctx": expected}
+            yield mistake("unknown", name, name, text, known)
 
 
-def mistake(kind: str, name: str, value: Any, text: str) -> dict[str, Any]:
-    """Return what is wrong with a parameter, as pydantic would tell it."""
-    return {"type": kind, "loc": ("query", name), "msg": text, "input": value}
+def mistake(kind: str, name: str, value: Any, text: str, known: Iterable[str] = ()) -> dict[str, Any]:
+    """Return what is wrong with a parameter, as pydantic would tell it.
+
+    Args:
+        known: what would be right, where that can be listed.
+    """
+    expected = ", ".join(f"'{each}'" for each in known)
+    return {
+        "type": kind,
+        "loc": ("query", name),
+        "msg": text,
+        "input": value,
+        **({"ctx": {"expected": expected}} if expected else {}),
+    }

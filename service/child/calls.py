@@ -1,9 +1,11 @@
 """System calls that keep the GIL, for what takes microseconds and must not change who runs.
 
 Who uses it: the recorder, on a scenario's threads, and the shipper; the fault handler's `dump`, in the fork server, for
-one that Python has no function for. A call of `os` gives the GIL up, and beside
-computing threads its caller gets it back a switch interval later or more: a thread that only reads its own figures
-would end after others that it was ahead of. `ctypes.PyDLL` makes the same call without that.
+one that Python has no function for.
+
+A call of `os` gives the GIL up, and beside computing threads its caller gets it back a switch interval later or more: a
+thread that only reads its own figures would end after others that it was ahead of. `ctypes.PyDLL` makes the same call
+without that.
 
 Only what cannot block may be called so.
 """

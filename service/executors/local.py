@@ -176,7 +176,7 @@ class LocalExecutor(JobExecutor):
             self._observe(ChildEnded("fork_failed"))
             raise ForkFailed(f"This process has no descriptors left for another child: {exc}") from exc
         try:
-            server, child = _forked(post, server, order)
+            server, child = post.fork(server, order)
             with child, cancel.waking(lambda: os.write(wake, b"!")):
                 report, ended = _Conversation(order, sink, child, server, woken, self._limits).hold()
         except ForkServerDied as exc:
@@ -199,28 +199,6 @@ class LocalExecutor(JobExecutor):
             self._closed = True
         for post in self._posts.values():
             post.close()
-
-
-def _forked(post: _Post, server: ForkServer, order: Order) -> tuple[ForkServer, Child]:
-    """Return a child, of another fork server if this one goes before it has heard of the order.
-
-    Where jobs come fast, many threads have been given a fork server when it dies. None of their jobs has begun, and
-    each would lose an attempt.
-
-    Raises:
-        ForkServerDied: so did the others.
-        ForkFailed: this process has no descriptors left for a child.
-    """
-    others = _OTHERS
-    while True:
-        try:
-            return server, server.fork(order)
-        except ForkServerDied as exc:
-            post.dismiss(server, exc)
-            if others == 0:
-                raise
-            others -= 1
-        server = post.server()
 
 
 class _Post:
@@ -264,6 +242,27 @@ class _Post:
         _log.info("fork server started", extra={**facts, "took_s": took_s})
         self._observe(ForkServerStarted())
         return server
+
+    def fork(self, server: ForkServer, order: Order) -> tuple[ForkServer, Child]:
+        """Return a child, of another fork server if this one goes before it has heard of the order.
+
+        Where jobs come fast, many threads have been given a fork server when it dies. None of their jobs has begun, and
+        each would lose an attempt.
+
+        Raises:
+            ForkServerDied: so did the others.
+            ForkFailed: this process has no descriptors left for a child.
+        """
+        others = _OTHERS
+        while True:
+            try:
+                return server, server.fork(order)
+            except ForkServerDied as exc:
+                self.dismiss(server, exc)
+                if others == 0:
+                    raise
+                others -= 1
+            server = self.server()
 
     def dismiss(self, unwell: ForkServer, why: ForkServerDied) -> None:
         with self._lock:

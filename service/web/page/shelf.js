@@ -90,21 +90,22 @@ export const Experiments = ({ experiments }) =>
 /** An experiment that goes on is looked at whenever the list is. */
 function Experiment({ experiment }) {
   const { id, status } = experiment;
+  const name = plain(experiment.label ?? id);
   const [known] = useLoaded(() => readExperiment(id), null, [id, isFinished(status) ? status : experiment]);
   const progress = known && !isFinished(status) ? `, ${known.progress.done} of ${known.progress.of} runs` : "";
   return html`<li>
-    <a href=${`/v1/experiments/${id}`}>${plain(experiment.label ?? id)}</a>${" "}
+    <a href=${`/v1/experiments/${id}`}>${name}</a>${" "}
     <span class="quiet">${named(status)}${progress}, ${ago(experiment.created_at)}</span>
-    ${known && html`<${Chart} experiment=${known} />`}
+    ${known && html`<${Chart} experiment=${known} name=${name} />`}
   </li>`;
 }
 
 /** A chart has another address whenever it shows more; one that cannot be drawn yet leaves no broken picture behind. */
-function Chart({ experiment }) {
+function Chart({ experiment, name }) {
   const [broken, setBroken] = useState(null);
   const address = `${experiment.links.chart}?done=${experiment.progress.done}`;
   if (address === broken) return null;
-  return html`<div class="wide" tabindex="0" role="region" aria-label=${`Chart of ${plain(experiment.label ?? experiment.id)}`}>
+  return html`<div class="wide" tabindex="0" role="region" aria-label=${`Chart of ${name}`}>
     <img src=${address} alt=${experiment.verdict?.text ?? ""} loading="lazy" onError=${() => setBroken(address)} />
   </div>`;
 }
