@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import errno
 import functools
+import gc
 import inspect
 import logging
 import resource
@@ -17,20 +19,22 @@ import socket
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 import uvicorn
+from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
+from pydantic_core import to_json
 from rich.console import Console
 from rich.table import Table
 from ulid import ULID
 
 from service import __version__, catalog, logs, remote, terminal
-from service.api import connections
+from service.api import connections, validation_errors
 from service.api.requests import RequestLimits, RequestUnion
 from service.api.schemas import job_view
 from service.app import create_app, local_executor
@@ -169,6 +173,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
         if self.started:
+            gc.freeze()  # what is there now stays; to go through it, now and then, would hold everybody up for 60 ms
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             sys.stderr.write(_greeting(host, port))
             sys.stderr.flush()
@@ -258,11 +263,10 @@ def _run_here(scenario: Scenario, given: dict[str, Any], tell: Sink) -> dict[str
         if unavailable.name == scenario.name:
             raise _failed(f"{scenario.name} is unavailable: {unavailable.reason}")
     try:
-        request = requests.parse(_body(requests, scenario, given))
-    except ValidationError as exc:
-        raise _failed(
-            "\n".join(f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in exc.errors())
-        ) from exc
+        request = requests.validate(_body(requests, scenario, given), "query")
+    except RequestValidationError as exc:
+        _, found = validation_errors.of_request(exc, requests)
+        raise _failed("\n".join(validation_errors.in_lines(found))) from exc
     values, label = requests.dump(request), given.get("label")
     new_id = f"job_{str(ULID()).lower()}"
     job = Job(new_id, scenario.name, scenario.lane(request), values, datetime.now(UTC), label)
@@ -308,15 +312,7 @@ def _command(scenario: Scenario) -> Callable[..., None]:
         _run(scenario, {name: value for name, value in given.items() if value is not None}, url, as_json)
 
     hints = scenario.hints()
-    parameters = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=field.default if isinstance(field.default, (int, float, str)) else None,
-            annotation=Annotated[_option_type(hints[name]) | None, typer.Option(help=field.metadata["description"])],
-        )
-        for name, field in scenario.fields().items()
-    ]
+    parameters = [_option(name, hints[name], field) for name, field in scenario.fields().items()]
     options: dict[str, Any] = {
         "python": Annotated[str | None, typer.Option(help="Which interpreter: 3.13, 3.13t, 3.x; see `interpreters`.")],
         "gil": Annotated[Literal["on", "off"] | None, typer.Option(help="Of a free-threaded build.")],
@@ -335,12 +331,33 @@ def _command(scenario: Scenario) -> Callable[..., None]:
     return command
 
 
+def _option(name: str, hint: Any, field: dataclasses.Field[Any]) -> inspect.Parameter:
+    """The option for a parameter of a scenario: text that is read as JSON, where a command line has no such type."""
+    plain = _option_type(hint)
+    option = typer.Option(
+        help=_option_help(field.metadata),
+        metavar=None if plain else "<JSON>",
+        show_default=True if plain else to_json(field.default).decode(),
+    )
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=field.default if plain else None,
+        annotation=Annotated[(plain or str) | None, option],
+    )
+
+
+def _option_help(metadata: Mapping[str, Any]) -> str:
+    limits = [f"{word} {metadata[name]:,}" for word, name in (("from", "ge"), ("to", "le")) if name in metadata]
+    return f"{metadata['description']} {' '.join(limits).capitalize()}{'.' if limits else ''}".strip()
+
+
 def _option_type(hint: Any) -> Any:
-    """The type of an option: as it is where a command line has one, else text that is read as JSON."""
+    """The type of an option; None where a command line has none for it."""
     members = [each for each in typing.get_args(hint) if each is not types.NoneType]
     if hint in (int, float, bool, str) or typing.get_origin(hint) is Literal:
         return hint
-    return _option_type(members[0]) if len(members) == 1 else str
+    return _option_type(members[0]) if len(members) == 1 else None
 
 
 def _settings(given: dict[str, Any]) -> Settings:

@@ -1,6 +1,6 @@
 """A job on a server: submitted, followed as it runs, cancelled by Ctrl-C.
 
-Who uses it: the command `threadlab run --url`. It speaks the HTTP face and knows nothing else of the service.
+Who uses it: the command `threadlab run --url`. It speaks the HTTP face, and tells mistakes as a run here does.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from service.api import validation_errors
 from service.errors import ServiceRefused, ServiceUnreachable
 from service.events import JobEvent
 from service.executors.base import Sink
@@ -102,18 +103,12 @@ def _check(response: httpx.Response) -> None:
     try:
         problem = response.json()
         said = [f"{problem['title']}: {problem.get('detail') or ''}".rstrip(": ")]
-        said += [_mistake(each) for each in problem.get("errors", ())]
+        said += [f"  {line}" for line in validation_errors.in_lines(problem.get("errors", ()))]
     except (ValueError, KeyError, TypeError, AttributeError):  # some other server is there
         said = [f"HTTP {response.status_code}, which is no answer of Threadlab. Is the address right?"]
     if "Retry-After" in response.headers:
         said.append(f"Try again in {response.headers['Retry-After']} s.")
     raise ServiceRefused("\n".join(said))
-
-
-def _mistake(mistake: dict[str, Any]) -> str:
-    place = mistake.get("pointer") or mistake.get("parameter") or ""
-    allowed = mistake.get("allowed")
-    return f"  {place}: {mistake['detail']}" + (f" Allowed: {json.dumps(allowed)}" if allowed is not None else "")
 
 
 @contextmanager

@@ -170,12 +170,13 @@ def _table(job: Mapping[str, Any]) -> Table:
     result, python = job["result"], job["python"]
     title = f"{job['scenario']}: {result['outcome'] or job['status']}"
     table = Table(title=title, show_header=False, title_justify="left")
-    facts: dict[str, Any] = {"status": str(job["status"]), "grade": result["grade"], "meaning": result["meaning"]}
-    facts |= result["values"] | dict(result["timings"])
-    facts |= {f"active threads {name}": count for name, count in result["active_threads"].items()}
+    facts = [("status", str(job["status"])), ("grade", result["grade"]), ("meaning", result["meaning"])]
+    facts += result["values"].items()
+    for group in ("timings", "active_threads"):  # a scenario may have a `wall_s` of its own
+        facts += [(f"{group}.{name}", value) for name, value in result[group].items()]
     if python is not None:
-        facts["python"] = f"{python['version']}, GIL {'on' if python['gil'] else 'off'}"
-    for name, value in facts.items():
+        facts.append(("python", f"{python['version']}, GIL {'on' if python['gil'] else 'off'}"))
+    for name, value in facts:
         if value is not None:
             table.add_row(Text(name), Text(_text(value)))
     for warning in result["warnings"]:

@@ -135,7 +135,7 @@ def make_router(catalog: Catalog, intake: Intake, executor: JobExecutor) -> APIR
 
     def _job(place: _Place) -> Job:
         asked = {"scenario": _SCENARIO, "operation": place.operation, "python": place.interpreter.selector}
-        return intake.job(intake.validate({**asked, "label": _SCENARIO}))
+        return intake.job(intake.requests.validate({**asked, "label": _SCENARIO}))
 
     return router
 

@@ -13,14 +13,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Path, Query
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from pydantic_core import to_json
 from starlette.responses import Response
 
 from service.api import queries
 from service.api.access import JobAccess
 from service.api.answers import JsonAnswer, Wait, documented, etag, tags
-from service.api.bodies import NO_NUL, JsonRoute, faults
+from service.api.bodies import NO_NUL, JsonRoute
 from service.api.requests import RequestUnion
 from service.api.schemas import JobList, JobView, job_list_item
 from service.catalog import Catalog
@@ -94,24 +94,6 @@ class Intake:
         self._catalog = catalog
         self._executor = executor
         self._new_id = new_id
-
-    def validate(self, body: Any, source: str = "body") -> Any:
-        """Return the request that a body holds.
-
-        Args:
-            source: where the client wrote it: `body` or `query`.
-
-        Raises:
-            RequestValidationError: it holds none.
-        """
-        unfit = [{**each, "loc": (source, *each["loc"])} for each in faults(body)]
-        if unfit:
-            raise RequestValidationError(unfit, body=body)
-        try:
-            return self.requests.parse(body)
-        except ValidationError as exc:
-            found = [{**error, "loc": (source, *error["loc"])} for error in exc.errors()]
-            raise RequestValidationError(found, body=body) from exc
 
     def job(self, request: Any, rerun_of: str | None = None) -> Job:
         """Return a valid request as a new job, every default filled in."""
@@ -246,7 +228,7 @@ def make_router(intake: Intake) -> APIRouter:
         others = [name for name in intake.requests.models if name != job.scenario]
         if changes is not None and changes.get("scenario") in others:
             raise _another_scenario(job, changes)
-        request = intake.validate(intake.requests.again(job.request, changes or {}))
+        request = intake.requests.validate(intake.requests.again(job.request, changes or {}))
         return await intake.submit(request, prefer, rerun_of=job.id, key=idempotency_key)
 
     @router.delete("/{job_id}", status_code=204, response_class=Response, responses=documented(404, 409, 422, 503))

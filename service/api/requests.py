@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Union
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from service.api import bodies
 from service.catalog import Catalog, Scenario, Unavailable
@@ -85,9 +85,27 @@ class RequestUnion:
         """Return the request that a JSON value holds.
 
         Raises:
-            pydantic.ValidationError: it holds none.
+            ValidationError: it holds none.
         """
         return self._adapter.validate_python(body)
+
+    def validate(self, body: Any, source: str = "body") -> Any:
+        """Return the request that a body holds.
+
+        Args:
+            source: where the client wrote it: `body` or `query`.
+
+        Raises:
+            RequestValidationError: it holds none.
+        """
+        unfit = [{**each, "loc": (source, *each["loc"])} for each in bodies.faults(body)]
+        if unfit:
+            raise RequestValidationError(unfit, body=body)
+        try:
+            return self.parse(body)
+        except ValidationError as exc:
+            found = [{**error, "loc": (source, *error["loc"])} for error in exc.errors()]
+            raise RequestValidationError(found, body=body) from exc
 
     def from_query(self, scenario: str, query: Mapping[str, str]) -> dict[str, Any]:
         """Return the body that a query string stands for: text for parameters that are text, else read as JSON."""

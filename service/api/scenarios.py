@@ -94,7 +94,7 @@ def make_router(catalog: Catalog, intake: Intake, limits: TryLimits) -> APIRoute
         found = catalog.get(scenario)
         body = _small_defaults(found, limits) | intake.requests.from_query(scenario, _each_once(request.query_params))
         _check_small(found, body, limits)
-        job = intake.validate(body, "query")
+        job = intake.requests.validate(body, "query")
         answer = await intake.submit(job, f"wait={intake.access.max_wait_s}")
         answer.headers["Cache-Control"] = "no-store"
         del answer.headers["Preference-Applied"]  # nobody stated one

@@ -6,6 +6,7 @@ its own JSON (RFC 6901), names of parameters and headers.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote
@@ -17,7 +18,7 @@ from service.api import suggest
 from service.api.bodies import MOST_TOLD
 from service.api.requests import RequestUnion
 
-__all__ = ["in_a_sentence", "of_name", "of_request"]
+__all__ = ["in_a_sentence", "in_lines", "of_name", "of_request"]
 
 _MOST_REPEATED = 80  # characters
 
@@ -26,6 +27,8 @@ _IN_JSON_TERMS = {  # where pydantic speaks of Python's types
     "dataclass_type": "Input should be an object",
     "dataclass_exact_type": "Input should be an object",
     "dict_type": "Input should be an object",
+    "model_type": "Input should be an object",
+    "model_attributes_type": "Input should be an object",
 }
 
 
@@ -43,6 +46,15 @@ def of_request(exc: RequestValidationError, requests: RequestUnion) -> tuple[str
 def in_a_sentence(found: Iterable[Mapping[str, Any]]) -> str:
     """Return mistakes as the `detail` of the whole: each with where it stands."""
     return " ".join(f"{_place(problem):.80}: {problem['detail']}" for problem in found)
+
+
+def in_lines(found: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return mistakes for a terminal: each with where it stands, and what is allowed there."""
+    return [
+        f"{_place(problem)}: {problem['detail']}"
+        + (f" Allowed: {json.dumps(problem['allowed'])}" if problem.get("allowed") is not None else "")
+        for problem in found
+    ]
 
 
 def of_name(exc: Exception, method: str) -> list[dict[str, Any]] | None:
@@ -83,19 +95,31 @@ def _field_problem(error: Mapping[str, Any], body: Any, requests: RequestUnion) 
     if error["type"] in ("unfit", "unreadable"):  # of `bodies`: it is not yet known whose field it is
         pointer = _pointer(path)
         where = {"pointer": pointer} if source == "body" else {"parameter": str(path[0] if path else source)}
-        return {**where, "detail": f"{error['msg']}."}
+        return {**where, "detail": _detail(error)}
     if source == "body":
         problem = _body_problem(error, path, body, requests)
         return _without_nulls(**{**problem, "pointer": _in_matrix(problem["pointer"], error.get("places", {}))})
     if path and path[0] in requests.models:  # the query string of a small job
         problem = _body_problem(error, path, body, requests)
-        place = str(problem.pop("pointer")).split("/")
-        return _without_nulls(parameter=place[1] if len(place) > 1 else None, **problem)
+        _, *place = str(problem.pop("pointer")).split("/")
+        if len(place) == 1 and isinstance(error["input"], str) and error["type"] in _IN_JSON_TERMS:
+            problem["detail"] = f"{_IN_JSON_TERMS[error['type']]}, written as JSON."
+        if len(place) > 1:
+            problem["detail"] = f"At {'/'.join(place[1:])}: {problem['detail']}"
+        return _without_nulls(parameter=place[0] if place else None, **problem)
     where = {"header": str(path[0])} if source == "header" else {"parameter": str(path[0] if path else source)}
     allowed = suggest.by_context(error)
     return _without_nulls(
-        detail=error["msg"], **where, allowed=allowed, nearest=suggest.nearest(error.get("input"), allowed)
+        detail=_detail(error), **where, allowed=allowed, nearest=suggest.nearest(error.get("input"), allowed)
     )
+
+
+def _detail(error: Mapping[str, Any]) -> str:
+    """What is wrong, as a sentence that speaks of JSON."""
+    text = _IN_JSON_TERMS.get(error["type"]) or error["msg"].removeprefix("Value error, ")
+    if error["type"] in ("too_short", "too_long"):
+        text = text.replace("Tuple", "List").replace("Dictionary", "Object").replace(" after validation", "")
+    return text if text.endswith((".", "?")) else f"{text}."
 
 
 def _in_matrix(pointer: str, places: Mapping[str, tuple[Any, ...]]) -> str:
@@ -135,31 +159,28 @@ def _body_problem(error: Mapping[str, Any], path: list[Any], body: Any, requests
         return {"pointer": f"#/{_escaped(path[-1])}", "detail": "This field is required."}
     model = path.pop(0) if path and path[0] in requests.models else None
     path = _place_in(body, path)
-    pointer = _pointer(path)
     if model is None:
         allowed = suggest.by_context(error)
-        return {
-            "pointer": pointer,
-            "detail": error["msg"],
-            "allowed": allowed,
-            "nearest": suggest.nearest(given, allowed),
-        }
-    schema = requests.schema(model)
-    if kind == "unexpected_keyword_argument":
-        known = sorted(suggest.resolve(schema, path[:-1]).get("properties", {}).keys() - set(error.get("barred", ())))
-        nearest = suggest.closest(str(path[-1]), known)
-        detail = f"{model if len(path) == 1 else 'This part'} has no field {_told(path[-1])}." + (
-            f" Did you mean {nearest!r}?" if nearest else ""
-        )
-        return {"pointer": pointer, "detail": detail, "allowed": known, "nearest": nearest}
-    allowed = suggest.keywords(suggest.resolve(schema, path)) if path else None
-    detail = _IN_JSON_TERMS.get(kind) or error["msg"].removeprefix("Value error, ")
+    elif kind == "unexpected_keyword_argument":
+        return _unknown_field(error, path, model, requests.schema(model))
+    else:
+        allowed = suggest.keywords(suggest.resolve(requests.schema(model), path)) if path else None
     return {
-        "pointer": pointer,
-        "detail": f"{detail}.".replace("..", "."),
+        "pointer": _pointer(path),
+        "detail": _detail(error),
         "allowed": allowed,
         "nearest": suggest.nearest(given, allowed),
     }
+
+
+def _unknown_field(error: Mapping[str, Any], path: list[Any], model: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    *above, name = path
+    known = sorted(suggest.resolve(schema, above).get("properties", {}).keys() - set(error.get("barred", ())))
+    nearest = suggest.closest(str(name), known)
+    detail = f"{'This part' if above else model} has no field {_told(name)}." + (
+        f" Did you mean {nearest!r}?" if nearest else ""
+    )
+    return {"pointer": _pointer(path), "detail": detail, "allowed": known, "nearest": nearest}
 
 
 def _scenario_problem(tag: Any, names: list[str]) -> dict[str, Any]:

@@ -83,6 +83,11 @@ LEAST_INTERVAL_S = 1e-6  # sys.setswitchinterval counts whole microseconds
 SLOW_S = 4e-6  # for an addition under the lock, chosen: twice the slowest above
 SLOW_YIELD_S = 1e-4  # and with a pause in it
 
+SOME_OVER = (
+    "A thread had ended before the last one was started: there was no moment at which all of them ran. Take more "
+    "iterations to have them meet."
+)
+
 
 @dataclass(frozen=True)
 class Params:
@@ -154,14 +159,19 @@ def run(params: Params, lab: Lab) -> Dict[str, Any]:
     threads = [
         lab.Thread(target=increment, args=(params.iterations,), daemon=params.daemon) for _ in range(params.threads)
     ]
+    *others, last = threads
 
     begun = time.perf_counter()
-    for thread in threads:
+    for thread in others:
         thread.start()
+    some_over = not all(thread.is_alive() for thread in others)
+    last.start()
     for thread in threads:
         thread.join()
     wall_s = time.perf_counter() - begun
 
+    if some_over:
+        lab.warn(SOME_OVER)
     expected, actual = params.threads * params.iterations, shape.total()
     print("Final counter: ", actual)
     all_counted = "exact" if params.lock else "not_seen"

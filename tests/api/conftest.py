@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from service.app import create_app
+from service.catalog import Catalog
 from service.executors.scripted import ScriptedExecutor
 from service.settings import Settings
 from tests.api.client import Client
@@ -34,13 +35,13 @@ def executor() -> ScriptedExecutor:
 
 
 @pytest.fixture
-def make_client(executor: ScriptedExecutor) -> Iterator[MakeClient]:
-    """Make a client of a service with other settings or another executor."""
+def make_client(executor: ScriptedExecutor, catalog: Catalog) -> Iterator[MakeClient]:
+    """Make a client of a service with other settings, another executor, or other scenarios."""
     with contextlib.ExitStack() as stack:
 
-        def make(executor: ScriptedExecutor = executor, **settings: Any) -> Client:
+        def make(executor: ScriptedExecutor = executor, found: Catalog = catalog, **settings: Any) -> Client:
             known = {"database_url": "memory:", "shutdown_grace_s": 0.0, **settings}
-            return stack.enter_context(Client(create_app(Settings(**known), executor)))
+            return stack.enter_context(Client(create_app(Settings(**known), executor, found)))
 
         yield make
 

@@ -86,7 +86,7 @@ def test_schema_and_service_agree(catalog: Catalog, name: str) -> None:
     bodies = st.sampled_from(fields).flatmap(
         lambda field: st.tuples(st.just(field), near(schema["properties"][field], schema) | ANY)
     )
-    with Client(create_app(Settings(database_url="memory:"), ScriptedExecutor())) as client:
+    with Client(create_app(Settings(database_url="memory:"), ScriptedExecutor(), catalog)) as client:
 
         @PROPERTY
         @given(bodies)

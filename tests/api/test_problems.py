@@ -527,7 +527,7 @@ def _properties(function: Any) -> Any:
 
 def test_any_json_is_accepted_or_a_problem(catalog: Catalog) -> None:
     """Whatever JSON is posted: it is accepted, or a problem of the client's; never a fault of ours."""
-    with Client(create_app(Settings(database_url="memory:"), ScriptedExecutor())) as client:
+    with Client(create_app(Settings(database_url="memory:"), ScriptedExecutor(), catalog)) as client:
 
         @_properties
         @given(_VALUES | _NEARLY)
@@ -551,7 +551,7 @@ def test_any_json_is_accepted_or_a_problem(catalog: Catalog) -> None:
 
 def test_nearest_value_is_a_valid_one(catalog: Catalog) -> None:
     """Whoever takes the nearest value has mended that place."""
-    with Client(create_app(Settings(database_url="memory:"), ScriptedExecutor())) as client:
+    with Client(create_app(Settings(database_url="memory:"), ScriptedExecutor(), catalog)) as client:
 
         @_properties
         @given(_NEARLY)

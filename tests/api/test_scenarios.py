@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from service import app, scenarios
 from service import catalog as catalogs
+from service import scenarios
 from service.api.schemas import JobView, ScenarioList, ScenarioView
 from service.catalog import Catalog, Unavailable
 from service.executors.scripted import ScriptedExecutor
@@ -23,6 +23,7 @@ from tests.api.client import Client, contract
 NAMES = ["counter", "custom", "daemon", "interleaving", "named_workers"]
 
 MakeClient = Callable[..., Client]
+Bring = Callable[[str], Catalog]
 
 _BROUGHT = '''"""Brought: a scenario of another package."""
 
@@ -48,15 +49,16 @@ def run(params, lab):
 
 
 @pytest.fixture
-def bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Offer a scenario with one parameter as another package would."""
+def bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bring]:
+    """Offer a scenario with one parameter as another package would, and find it."""
     monkeypatch.syspath_prepend(tmp_path)
     contract()  # is made once, of what is there without it
 
-    def bring_scenario(parameter: str) -> None:
+    def bring_scenario(parameter: str) -> Catalog:
         (tmp_path / "brought_scenario.py").write_text(_BROUGHT.format(parameter=parameter), "utf-8")
         point = SimpleNamespace(name="brought", value="brought_scenario", dist=SimpleNamespace(name="some-package"))
         monkeypatch.setattr(catalogs, "entry_points", lambda group: [point])
+        return catalogs.find()
 
     yield bring_scenario
     sys.modules.pop("brought_scenario", None)
@@ -70,13 +72,10 @@ class TestList:
         assert all(scenario.title and scenario.summary for scenario in found.scenarios)
         assert {"built-in"} == {scenario.origin for scenario in found.scenarios if scenario.name in NAMES}
 
-    def test_unavailable_ones_are_told_with_the_reason(
-        self, make_client: MakeClient, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_unavailable_ones_are_told_with_the_reason(self, make_client: MakeClient, catalog: Catalog) -> None:
         """A scenario that breaks a rule is listed with its reason, cannot be run, and stops nothing."""
         bad = Unavailable("broken", "some-package", "It has no dataclass `Params`.")
-        monkeypatch.setattr(app.catalog, "find", lambda: Catalog(catalog, [bad]))
-        client = make_client()
+        client = make_client(found=Catalog(catalog, [bad]))
         found = ScenarioList.model_validate_json(client.get("/v1/scenarios").content)
         assert [("broken", "some-package", bad.reason)] == [
             (each.name, each.origin, each.reason) for each in found.unavailable
@@ -109,11 +108,10 @@ class TestList:
         ],
     )
     def test_parameters_that_make_no_request_are_told_with_the_reason(
-        self, make_client: MakeClient, bring: Callable[[str], None], parameter: str, reason: str
+        self, make_client: MakeClient, bring: Bring, parameter: str, reason: str
     ) -> None:
         """A scenario whose types or limits pydantic cannot take stops nothing, the document included."""
-        bring(parameter)
-        client = make_client()
+        client = make_client(found=bring(parameter))
         (unavailable,) = client.get("/v1/scenarios").json()["unavailable"]
         assert ("brought", "some-package") == (unavailable["name"], unavailable["origin"])
         assert re.search(f"^Its parameters cannot be a request: .*{reason}", unavailable["reason"])
@@ -122,12 +120,10 @@ class TestList:
         assert 200 == client.get("/openapi.json").status_code
         assert "succeeded" == client.run({"scenario": "counter"})["status"]
 
-    def test_parameters_of_another_package_are_taken(
-        self, make_client: MakeClient, bring: Callable[[str], None]
-    ) -> None:
+    def test_parameters_of_another_package_are_taken(self, make_client: MakeClient, bring: Bring) -> None:
         """A good scenario of another package is run like any other."""
-        bring('mode: int = field(default=1, metadata={"ge": 1, "description": "A number."})')
-        client = make_client()
+        parameter = 'mode: int = field(default=1, metadata={"ge": 1, "description": "A number."})'
+        client = make_client(found=bring(parameter))
         assert [] == client.get("/v1/scenarios").json()["unavailable"]
         assert 1 == client.get("/v1/scenarios/brought").json()["parameters"]["properties"]["mode"]["minimum"]
         assert "succeeded" == client.run({"scenario": "brought", "mode": 2})["status"]
@@ -144,11 +140,10 @@ class TestList:
         ],
     )
     def test_what_another_package_counts_is_limited(
-        self, make_client: MakeClient, bring: Callable[[str], None], parameter: str, keyword: str
+        self, make_client: MakeClient, bring: Bring, parameter: str, keyword: str
     ) -> None:
         """A parameter of another package's scenario that says what it counts is held to the setting."""
-        bring(parameter)
-        client = make_client(max_threads=3, max_iterations=3)
+        client = make_client(found=bring(parameter), max_threads=3, max_iterations=3)
         assert 3 == client.get("/v1/scenarios/brought").json()["parameters"]["properties"]["mode"][keyword]
         value = 4 if keyword == "maximum" else ["a", "b", "c", "d"]
         assert 422 == client.post("/v1/jobs", json={"scenario": "brought", "mode": value}).status_code
@@ -264,6 +259,23 @@ class TestTry:
         if expected is not None:
             request = response.json()["request"]
             assert expected == {name: request[name] for name in expected}
+
+    @pytest.mark.parametrize(
+        ("scenario", "query", "name", "detail"),
+        [
+            ("custom", "program=sleep", "program", "Input should be a list, written as JSON."),
+            ("oversubscription", "curve=1,2", "curve", "Input should be a list, written as JSON."),
+            ("oversubscription", "curve=[2,0]", "curve", "At 1: Input should be greater than or equal to 1."),
+            ("custom", 'program=["sleep"]', "program", "At 0: Input should be an object."),
+        ],
+    )
+    def test_mistakes_in_what_is_read_as_json(
+        self, client: Client, scenario: str, query: str, name: str, detail: str
+    ) -> None:
+        """A list is written as JSON, which is said where it is none, and a mistake within it has its place there."""
+        response = client.get(f"/v1/try/{scenario}?{query}")
+        (error,) = response.json()["errors"]
+        assert (422, name, detail) == (response.status_code, error["parameter"], error["detail"])
 
     def test_runs_no_longer_than_a_link_may(self, client: Client, executor: ScriptedExecutor) -> None:
         """Without a `timeout_s` a link's own limit holds."""

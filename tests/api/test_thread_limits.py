@@ -141,7 +141,7 @@ class TestTry:
         found = response.json()["errors"]
         assert 422 == response.status_code
         assert expected == {error["parameter"]: error["nearest"] for error in found}
-        assert {f"By a link, producers and threads can be at most {LIMIT} together; post a job for more"} == {
+        assert {f"By a link, producers and threads can be at most {LIMIT} together; post a job for more."} == {
             error["detail"] for error in found
         }
         given = dict(part.split("=") for part in query.split("&"))

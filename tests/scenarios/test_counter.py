@@ -34,7 +34,7 @@ def test_the_default_loses_without_the_lock_on_every_interpreter(run_scenario: R
     assert seen["grade"] == "interesting"
     assert 400_000 == counted["expected"] == counted["actual"] + counted["lost"]
     assert counted["lost"] / 400_000 == counted["lost_share"] > 0
-    assert seen["warnings"] == []
+    assert not set(seen["warnings"]) - {counter.SOME_OVER}
 
 
 def test_the_lock_counts_every_addition_on_every_interpreter(run_scenario: Run, every_python: str) -> None:
@@ -56,11 +56,19 @@ def test_where_nothing_can_be_lost_it_says_so_on_every_interpreter(run_scenario:
     assert report.python is not None
     major, minor = report.python["version"].split(".")[:2]
     if report.python["gil"] and (int(major), int(minor)) >= (3, 10):
-        assert ("not_seen", [seen["meaning"]]) == (seen["outcome"], seen["warnings"])
+        assert "not_seen" == seen["outcome"]
+        assert seen["meaning"] in seen["warnings"]
         for part in ("Not seen", "bpo-29988", "does not guarantee", "try shape function_call"):
             assert part in seen["meaning"]
     else:
-        assert seen["warnings"] == []
+        assert not set(seen["warnings"]) - {counter.SOME_OVER}
+
+
+def test_threads_that_do_not_meet_are_told_of(run_scenario: Run) -> None:
+    """Where threads are over before the last one begins, that explains a low peak and additions that nobody lost."""
+    seen = result(run_scenario("counter", threads=64, iterations=1))
+    assert [counter.SOME_OVER] == seen["warnings"]
+    assert seen["active_threads"]["peak"] < 65
 
 
 @pytest.mark.parametrize("shape", SHAPES)

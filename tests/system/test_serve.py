@@ -402,8 +402,10 @@ class TestCommandLine:
         """`threadlab run` runs a scenario without a service and prints what it showed."""
         done = _threadlab(tmp_path, "run", "counter", "--threads", "4", "--no-lock")
         assert 0 == done.returncode, done.stderr
-        for text in ("counter: lost", "succeeded", "400000", "active threads peak", "GIL"):
+        for text in ("counter: lost", "succeeded", "400000", "active_threads.peak", "GIL"):
             assert text in done.stdout
+        own, whole = re.findall(r"\b(?:timings\.)?wall_s\W+([\d.e-]+)", done.stdout)
+        assert 0 < float(own) < float(whole)
         assert [] == [path.name for path in tmp_path.iterdir() if path.name != "tmp"]
         assert [] == list((tmp_path / "tmp").iterdir())
 
@@ -416,14 +418,15 @@ class TestCommandLine:
     @pytest.mark.parametrize(
         ("options", "told"),
         [
-            (["--threads", "0"], "threads: "),
-            (["--switch-interval-s", "99"], "switch_interval_s: "),
-            (["--timeout-s", "0"], "timeout_s: "),
+            (["counter", "--threads", "0"], "threads: Input should be greater than or equal to 1. Allowed: {"),
+            (["counter", "--switch-interval-s", "99"], "switch_interval_s: "),
+            (["counter", "--timeout-s", "0"], "timeout_s: "),
+            (["custom", "--program", "sleep"], "program: Input should be a list, written as JSON."),
         ],
     )
     def test_run_refuses_bad_parameters(self, tmp_path: Path, options: list[str], told: str) -> None:
-        """A parameter beyond its limits is named, without a traceback, and the exit code is 1."""
-        done = _threadlab(tmp_path, "run", "counter", *options)
+        """A parameter beyond its limits is named with them, without a traceback, and the exit code is 1."""
+        done = _threadlab(tmp_path, "run", *options)
         assert 1 == done.returncode
         assert told in done.stderr
         assert "Traceback" not in done.stderr

@@ -64,6 +64,18 @@ def test_figures(visit: Visit) -> None:
     ] == said
 
 
+def test_a_time_of_its_own(visit: Visit, live_server: Server) -> None:
+    """A time that the scenario took stands beside the job's of the same name."""
+    job = live_server.run({"scenario": "counter", "iterations": 10})
+    job["result"]["values"]["wall_s"] = 0.001
+    job["result"]["timings"]["wall_s"] = 0.002
+    visit.page.route(f"**{job['links']['self']}", lambda route: route.fulfill(json=job))
+    visit.page.goto(job["links"]["page"])
+    for fact in ("whole run wall2 ms", "wall1 ms"):
+        expect(visit.page.locator(".facts")).to_contain_text(fact)
+    check_clean(visit)
+
+
 def test_long_texts_of_clients(visit: Visit, live_server: Server) -> None:
     """A label, an error and a warning of one long word make no page wider: neither their own nor everybody's."""
     word = "x" * 190

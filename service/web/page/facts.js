@@ -15,7 +15,8 @@ export const Prose = ({ text }) => text.split("`").map((part, index) => (index %
 /** @param {{job: object}} props  a job with a result */
 export function Facts({ job }) {
   const { timings, values } = job.result;
-  const all = Object.entries({ ...timings, ...values });
+  const timed = Object.entries(timings).map(([name, value]) => [name in values ? `whole_run_${name}` : name, value]);
+  const all = [...timed, ...Object.entries(values)];
   const python = job.python ? `${job.python.version}${job.python.gil === false ? ", no GIL" : ""}` : "–";
   return html`<dl class="facts">
       <${Fact} name="interpreter" text=${python} />
