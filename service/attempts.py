@@ -45,12 +45,13 @@ class Attempts:
             cancel: ends it.
 
         Returns:
-            What the run showed, or None if it could not be run this time.
+            What the run showed, or that it was the last attempt; None if it could not be run this time.
         """
         try:
             scenario = self._catalog.get(job.scenario)
             order = Order.of(job.id, scenario, job.request, self._kept)
-            return self._executor.run(order, sink, cancel)
+            report = self._executor.run(order, sink, cancel)
+            assert isinstance(report, Report), f"a run must return a report, not {report!r:.100}"
         except errors.InterpreterNotFound as exc:  # it was here when the job was accepted
             return _not_run("InterpreterNotFound", str(exc))
         except errors.ExecutorError as exc:  # its text says all, and there may be hundreds at once
@@ -58,15 +59,16 @@ class Attempts:
             _log.error("job could not be run", extra=facts)
             if job.attempt < MAX_ATTEMPTS:
                 cancel.wait(self._pauses_s[job.attempt - 1])
-            return None
+            return None if job.attempt < MAX_ATTEMPTS or cancel.wished else _used_up(job, exc)
         except errors.CatalogError as exc:
             return _not_run("ScenarioNotFound", str(exc))
         except Exception:  # noqa: BLE001  a job must not stay running for ever because of a fault of ours
             _log.exception("an executor broke its contract", extra={"job": job.id})
             return _internal_error()
+        return report
 
     @staticmethod
-    def finished(job: Job, report: Report | None, now: datetime, queued_s: float | None) -> Job:
+    def finished(job: Job, report: Report, now: datetime, queued_s: float | None) -> Job:
         """Return a job as its last attempt leaves it.
 
         Args:
@@ -74,7 +76,6 @@ class Attempts:
             now: when it ended.
             queued_s: see `Job.finish`.
         """
-        report = report or _used_up(job)
         try:
             done = job.finish(report, now, queued_s)
             assert done.finished, f"a report must be final, not {report.status}"
@@ -92,5 +93,5 @@ def _internal_error() -> Report:
     return _not_run("InternalError", "The service failed to run it; its log says why.")
 
 
-def _used_up(job: Job) -> Report:
-    return _not_run("AttemptsUsedUp", f"It could not be run in {job.attempt} attempts; the service's log says why.")
+def _used_up(job: Job, why: errors.ExecutorError) -> Report:
+    return _not_run("AttemptsUsedUp", f"It could not be run in {job.attempt} attempts. In the last one: {why}")

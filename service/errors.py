@@ -20,6 +20,7 @@
   x ExecutorError
     - ForkServerDied         it could not be started, or ended under a job
     - ForkFailed             the system refused another process
+    - ChildLate              a child had not begun when it should have
     - InterpreterNotFound    no interpreter here is the one asked for
   x NotReady                 a part of the service is unwell
   x RemoteError
@@ -39,6 +40,7 @@ __all__ = [
     "BadExperiment",
     "BadScenario",
     "CatalogError",
+    "ChildLate",
     "DatabaseInUse",
     "ExecutorError",
     "ExperimentError",
@@ -205,6 +207,10 @@ class ForkServerDied(ExecutorError):
 
 class ForkFailed(ExecutorError):
     """The system refused another process."""
+
+
+class ChildLate(ExecutorError):
+    """A child had not begun its scenario when it should have: the machine may have had no core for it."""
 
 
 class InterpreterNotFound(ExecutorError):

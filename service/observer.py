@@ -43,9 +43,11 @@ RefusalReason = Literal["queue_full", "shutting_down"]
 PutBackReason = Literal["not_run", "stopped"]
 """`not_run`: it could not be run this time. `stopped`: the service is ending."""
 
-ChildCause = Literal["exited", "cancelled", "timed_out", "signal", "broken_protocol", "fork_failed", "fork_server_died"]
+ChildCause = Literal[
+    "exited", "cancelled", "timed_out", "signal", "broken_protocol", "late", "fork_failed", "fork_server_died"
+]
 """`exited`: by itself, with any exit code. `cancelled`, `timed_out`: it was asked to, or killed. `signal`: by one that
-nobody here sent. `broken_protocol`: it said what it should not have, or nothing in time."""
+nobody here sent. `broken_protocol`: it said what it should not have. `late`: it had not begun when it should have."""
 
 ServerCause = Literal["died", "unwell", "closed"]
 """`died`: by itself, or somebody killed it. `unwell`: it no longer did its work and was ended. `closed`: with us."""

@@ -298,7 +298,7 @@ class Runner:
             stopped = entry.put_back and (report is None or report.status is JobState.CANCELLED)
         if report is None and entry.cancel.wished:  # nothing of it runs: what was wished for is so
             report = Report(JobState.CANCELLED, None, None, None, None)
-        if stopped or (report is None and job.attempt < MAX_ATTEMPTS):
+        if stopped or report is None:
             self._put_back(entry)
         else:
             self._settle(entry, self._attempts.finished(job, report, self._clock(), entry.queued_s))

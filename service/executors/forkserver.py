@@ -257,8 +257,9 @@ class ForkServer:
         """Send a frame, and the lock `_sending` is held."""
         data = wire.encode(frame)
         try:
-            sent = socket.send_fds(self._control, [data], descriptors)
-            self._control.sendall(data[sent:])
+            rest = data[socket.send_fds(self._control, [data], descriptors) :]
+            if rest:  # to send nothing would fail, too, if it has heard all and died since
+                self._control.sendall(rest)
         except OSError as exc:
             raise ForkServerDied(f"The fork server is gone: {exc}") from exc
 

@@ -27,7 +27,7 @@ from enum import IntEnum
 from typing import Any
 
 from service.child import wire
-from service.errors import ForkFailed, ForkServerDied
+from service.errors import ChildLate, ForkFailed, ForkServerDied
 from service.executors import stacks
 from service.executors.base import Cancel, GilSwitch, Interpreter, JobExecutor, Order, Sink, Wall
 from service.executors.forkserver import Child, ForkServer, process_end
@@ -186,6 +186,9 @@ class LocalExecutor(JobExecutor):
         except ForkFailed:
             self._observe(ChildEnded("fork_failed"))
             raise
+        except ChildLate:
+            self._observe(ChildEnded("late"))
+            raise
         else:
             self._observe(ended)
             return report
@@ -329,6 +332,7 @@ class _Conversation:
         self._started: float | None = None
         self._pressure = _Pressure.NONE
         self._stopped: JobState | None = None
+        self._late = False  # whether its time to begin was over before it began
         self._broken: str | None = None
         self._poll = select.poll()
         self._open = True  # whether there may be more to read
@@ -382,6 +386,7 @@ class _Conversation:
         """Go one step further in ending the child: ask, then kill; one path for cancel and deadline."""
         if self._pressure is _Pressure.NONE:
             self._stopped = reason
+            self._late = reason is JobState.TIMED_OUT and self._started is None
             self._pressure = _Pressure.ASKED
             self._deadline = time.monotonic() + self._limits.cancel_grace_s
             self._child.send({"type": "cancel"})
@@ -400,11 +405,12 @@ class _Conversation:
     def _report(self, exited: wire.Frame) -> tuple[Report, ChildEnded]:
         if "error" in exited:
             raise ForkFailed(exited["error"])
+        if self._late:  # whatever it has said since: the job's time had not begun
+            raise ChildLate(f"Its child did not begin within {self._limits.startup_timeout_s} s.")
         self._child.link.setblocking(False)  # whoever could still write was killed with the group
         with contextlib.suppress(BlockingIOError):
             while self._open:
                 self._listen()
-        self._note_late_start()
         ending = Ending(
             process=process_end(exited),
             startup_s=None if self._started is None else self._started - self._begun,
@@ -419,11 +425,6 @@ class _Conversation:
             facts = {"job": self._order.job_id, "scenario": self._order.scenario, **ending.process}
             _log.warning("child ended by a signal that nobody here sent", extra=facts)
         return report, ChildEnded(cause, ending.process["signal"], ending.startup_s)
-
-    def _note_late_start(self) -> None:
-        """A child that had to be stopped before it began did not time out: the job's time had not begun."""
-        if self._stopped is JobState.TIMED_OUT and not self._transcript.started:
-            self._broken = f"it did not begin within {self._limits.startup_timeout_s} s"
 
 
 def _cause(ending: Ending, status: JobState) -> ChildCause:

@@ -733,7 +733,7 @@ def test_a_run_that_could_not_be_made_is_made_again(start: Start, store: JobStor
 
 
 def test_a_job_that_cannot_be_run_in_three_attempts_is_lost(start: Start, store: JobStore) -> None:
-    """After three attempts the job is lost, and says how many there were and where to look."""
+    """After three attempts the job is lost, and says how many there were and what was in its way."""
 
     def answer(*_: object) -> Report:
         raise ForkFailed("No more processes.")
@@ -742,7 +742,7 @@ def test_a_job_that_cannot_be_run_in_three_attempts_is_lost(start: Start, store:
     settled = _settled(start(store, executor).submit(make_job()).settled)
     assert (JobState.LOST, 3, 3) == (settled.status, settled.attempt, len(executor.orders))
     assert store.get(settled.id) == settled
-    message = "It could not be run in 3 attempts; the service's log says why."
+    message = "It could not be run in 3 attempts. In the last one: No more processes."
     assert {"type": "AttemptsUsedUp", "message": message, "traceback": None} == settled.error
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from service.errors import ForkFailed, ForkServerDied
+from service.errors import ChildLate, ForkFailed, ForkServerDied
 from service.executors.base import Cancel
 from service.executors.local import LocalExecutor
 from service.jobs import JobState
@@ -85,10 +85,11 @@ def test_a_child_that_does_not_begin(facts: list[Fact]) -> None:
     executor = LocalExecutor(replace(LIMITS, startup_timeout_s=1.0), observe=facts.append)
     try:
         source = write_scenario("pass", top="while True: pass")
-        executor.run(make_order(source), SILENT, Cancel())
+        with pytest.raises(ChildLate):
+            executor.run(make_order(source), SILENT, Cancel())
     finally:
         executor.close()
-    assert [("broken_protocol", "SIGKILL", False)] == ends(facts)
+    assert [("late", None, False)] == ends(facts)
 
 
 def test_no_descriptors_for_a_child(

@@ -8,6 +8,7 @@ import os
 import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import wait_until
 from tests.system.server import Server
+
+PAUSE_S = 16.0  # longer than the service, by default, waits for a child to begin or to be gone
 
 
 @pytest.fixture
@@ -94,6 +97,35 @@ def test_a_child_that_somebody_kills_is_told(server: Server) -> None:
     assert {("signal", "SIGKILL"): 1} == server.counted("threadlab_children_ended_total")
     (line,) = lines(server, "child ended by a signal that nobody here sent")
     assert (child, job_id, "SIGKILL") == (line["pid"], line["job"], line["signal"])
+
+
+def test_a_service_that_stood_still_comes_to_itself_again(server: Server) -> None:
+    """After a while in which nothing of it ran, as on a machine that is starved or suspended, every job still ends."""
+    bodies = [
+        {"scenario": "named_workers", "threads": 2, "delay_s": 1.0},
+        {"scenario": "named_workers", "threads": 1, "delay_s": 60.0, "timeout_s": 0.5},
+        {"scenario": "counter", "iterations": 20_000},
+    ]
+    job_ids = [server.submit(body) for body in 5 * bodies]
+    stopped = stop_all(server)
+    time.sleep(PAUSE_S)  # the pause itself: nothing is waited for
+    for pid in stopped:
+        with contextlib.suppress(ProcessLookupError):  # one that had ended is reaped as soon as its parent goes on
+            os.kill(pid, signal.SIGCONT)
+    ended = [server.job(job_id, wait_s=60) for job_id in job_ids]
+    assert 5 * ["succeeded", "timed_out", "succeeded"] == [job["status"] for job in ended]
+    assert 200 == server.ask("GET", "/readyz").status_code
+    assert 1 == server.run({"scenario": "counter", "iterations": 100})["attempt"]
+
+
+def stop_all(server: Server) -> list[int]:
+    """Stop every process of a server, itself first, so that none is made meanwhile; return their numbers."""
+    stopped: list[int] = []
+    for found in (lambda: [server.pid], server.fork_servers, server.processes):
+        for pid in found():
+            os.kill(pid, signal.SIGSTOP)
+            stopped.append(pid)
+    return stopped
 
 
 def test_metrics_can_be_scraped_under_load(server: Server) -> None:
