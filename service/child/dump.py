@@ -21,9 +21,9 @@ from typing import Optional
 
 from service.child import cage, calls
 
-__all__ = ["Dump", "prepare"]
+__all__ = ["EVERY_THREAD", "Dump", "prepare"]
 
-_EVERY_THREAD = signal.SIGRTMAX - 1  # tells the handler to write of every thread; nobody else uses it
+EVERY_THREAD = signal.SIGRTMAX - 1  # tells the handler to write of every thread; nobody else uses it
 _ONE_THREAD = signal.SIGRTMAX - 2  # and this one, of the thread that it reaches
 _MOST_S = 0.2  # at most for that: 2 ms beside 64 computing threads, far more where it waits for a core
 _STILL_S = 0.02  # without another byte, and it is taken for done, chosen: its thread may have to wait for a core
@@ -35,7 +35,7 @@ _NOT_PLAIN = bytes({*range(256)} - {*range(32, 127), 10})  # the handler escapes
 def prepare() -> None:
     """Set the fault handler up in the fork server, for all children to come."""
     faulthandler.enable(cage.FAULTS)
-    faulthandler.register(_EVERY_THREAD, cage.FAULTS)
+    faulthandler.register(EVERY_THREAD, cage.FAULTS)
     faulthandler.register(_ONE_THREAD, cage.FAULTS, all_threads=False)
 
 
@@ -55,7 +55,7 @@ class Dump:
 
     def ask(self, pid: int) -> None:
         """Have the child write where its threads are."""
-        os.kill(pid, _EVERY_THREAD)
+        os.kill(pid, EVERY_THREAD)
         os.kill(pid, signal.SIGCONT)  # one that is stopped would not handle it
         self._give_up_at = time.monotonic() + _MOST_S
 

@@ -199,6 +199,17 @@ class Recorder:
         """How often traced locks were acquired, over all threads."""
         return sum(log.lock_acquires for log in list(self._logs))
 
+    def has_only_threads(self) -> bool:
+        """Whether nothing has come since the last drain but starts and ends of threads."""
+        facts = (fact for log in list(self._logs) for fact in log.facts)
+        return all(kind in _OF_THREADS for _, kind, _ in facts) and not self._has_native()
+
+    def _has_native(self) -> bool:
+        try:
+            return os.fstat(_NATIVE).st_size > self._native_read
+        except OSError:  # the scenario closed it
+            return False
+
     def drain(self, last: bool = False) -> List[wire.Frame]:
         """Cut what has come since the last drain and return it as frames, oldest first.
 
