@@ -17,12 +17,12 @@ from tests.web.visit import Visit, check_clean
 
 pytestmark = pytest.mark.browser
 
-# Each with threads of some tenths of a second: long enough to be seen before the job's end, short enough to wait for.
+# Each with threads of a second or so: long enough to be seen before the job's end, short enough to wait for.
 LESSONS = {
     "interleaving": "delay_s=0.2",
     "named_workers": "delay_s=0.6",
     "daemon": "main_s=0.8",
-    "counter": "iterations=150000&lock=true",
+    "counter": "iterations=600000&lock=true",
     "custom": "",
 }
 
