@@ -167,7 +167,7 @@ def test_what_is_no_event(server: Server) -> None:
 def test_output_comes_line_by_line(server: Server) -> None:
     """The lines of a lesson are there while it runs; after it the same text is there at once."""
     server.start()
-    job_id = server.submit({"scenario": "interleaving", "delay_s": 0.05})
+    job_id = server.submit({"scenario": "interleaving", "delay_s": 0.5})
     with server.client() as client, client.stream("GET", f"/v1/jobs/{job_id}/output") as response:
         lines = response.iter_lines()
         first = next(lines)

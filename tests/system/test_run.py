@@ -214,7 +214,7 @@ class TestOnAServer:
         """A service that is killed and started again goes on with the job, and the watcher with it."""
         port = server.url.rpartition(":")[2]
         process = started(tmp_path, "daemon", "--main-s", "1.5", "--url", server.url, "--json")
-        wait_until(server.children)
+        wait_until(lambda: server.counted("threadlab_watchers"))  # before, nobody has told it that the job is accepted
         server.kill()
         server.start("--port", port, "--database", server.database)
         out, err = process.communicate(timeout=60)

@@ -40,7 +40,7 @@ def test_redoc_shows_every_operation(visit: Visit, live_server: Server) -> None:
 
 def test_the_page_runs_a_lesson(visit: Visit) -> None:
     """Run on the front page draws a lane for each thread before the job has ended, and then says how it ended."""
-    visit.page.goto("/?scenario=interleaving&delay_s=0.2")
+    visit.page.goto("/?scenario=interleaving&delay_s=0.6")
     visit.page.get_by_role("button", name="Run", exact=True).click()
     visit.page.get_by_role("button", name="Cancel").wait_for()
     visit.page.get_by_text("Thread-2").first.wait_for()
