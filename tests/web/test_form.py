@@ -31,7 +31,7 @@ def test_back_to_a_job(visit: Visit, live_server: Server) -> None:
     field = visit.page.locator("#field-iterations")
     expect(field).to_have_value("77")
     visit.page.get_by_role("button", name="Run with locks traced").click()
-    visit.page.get_by_text("This run").wait_for()
+    visit.page.get_by_text("trace: threads → locks").wait_for()
     for value in ("33", "44"):
         field.fill(value)
         visit.page.get_by_role("button", name="Run again").click()
