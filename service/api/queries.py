@@ -54,7 +54,7 @@ def _unknown(query: QueryParams, known: list[str]) -> Iterator[dict[str, Any]]:
     for name in query:
         if name not in known:
             nearest = suggest.closest(name, known)
-            text = f"There is no parameter {name[:100]!r} here." + (f" Did you mean {nearest!r}?" if nearest else "")
+            text = f"There is no parameter {name[:100]!r} here.{suggest.did_you_mean(nearest)}"
             yield mistake("unknown", name, name, text, known)
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["by_context", "closest", "keywords", "nearest", "resolve"]
+__all__ = ["by_context", "closest", "did_you_mean", "keywords", "nearest", "resolve"]
 
 
 def resolve(schema: Mapping[str, Any], path: list[Any]) -> dict[str, Any]:
@@ -88,3 +88,8 @@ def closest(given: str, known: Any) -> Any:
     texts = {str(each): each for each in known}
     found = difflib.get_close_matches(given, texts, n=1, cutoff=0.5)
     return texts[found[0]] if found else None
+
+
+def did_you_mean(meant: str | None) -> str:
+    """Return what was probably meant as a sentence to append; nothing where nothing was."""
+    return f" Did you mean {meant!r}?" if meant else ""

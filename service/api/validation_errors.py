@@ -177,9 +177,7 @@ def _unknown_field(error: Mapping[str, Any], path: list[Any], model: str, schema
     *above, name = path
     known = sorted(suggest.resolve(schema, above).get("properties", {}).keys() - set(error.get("barred", ())))
     nearest = suggest.closest(str(name), known)
-    detail = f"{'This part' if above else model} has no field {_told(name)}." + (
-        f" Did you mean {nearest!r}?" if nearest else ""
-    )
+    detail = f"{'This part' if above else model} has no field {_told(name)}.{suggest.did_you_mean(nearest)}"
     return {"pointer": _pointer(path), "detail": detail, "allowed": known, "nearest": nearest}
 
 
@@ -189,7 +187,7 @@ def _scenario_problem(tag: Any, names: list[str]) -> dict[str, Any]:
     nearest = suggest.closest(str(tag), names)
     return {
         "pointer": "#/scenario",
-        "detail": f"There is no scenario {_told(tag)}." + (f" Did you mean {nearest!r}?" if nearest else ""),
+        "detail": f"There is no scenario {_told(tag)}.{suggest.did_you_mean(nearest)}",
         "allowed": names,
         "nearest": nearest,
     }
