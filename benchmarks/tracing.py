@@ -1,10 +1,11 @@
-"""What it costs `counter` to be traced: its CPU time with `trace: threads` and `locks` beside `off`, in turn.
+"""What it costs `counter` to be traced: its time with `trace: threads` and `locks` beside `off`, in random order.
 
-CPU time of the child, `timings.cpu_s`, because it charges what tracing adds and not what else the machine does: by wall
-time single pairs lie a quarter apart here, which hides one per cent. Six runs make one ratio, and one of `off` with
-itself in the same way: what that is away from 1 is the method's own. The longer a run, the less its starts and ends
-count, and the more it counts where CPython puts the numbers that a thread makes. Any work beside it changes that: a
-list of 300 numbers that the shipper made and kept cost the same loop 4 %. Source of that doubt: Mytkowicz et al.,
+Three runs make a ratio of `threads` to `off`, and one of `off` to itself: what that is away from 1 is the method's own.
+`counter` is run as it is by default, where threads wait for a lock, and as a loop that only counts, at three lengths.
+
+Where an interpreter's objects lie decides more of a loop's time than tracing does, up to 8 % of it here, and whatever
+is done beside it moves them; one place is no better than another, and all jobs of one fork server begin at the same. So
+every start of the service first keeps some other scenarios, each time others. Source of that doubt: Mytkowicz et al.,
 "Producing Wrong Data Without Doing Anything Obviously Wrong!", ASPLOS 2009.
 
 With `locks` there are three figures: what the answer says of itself (`trace.cost_s`), the CPU time that was added, and
@@ -16,21 +17,29 @@ often while holding it, the others wait where none had to, and each hand-over co
 from __future__ import annotations
 
 import asyncio
+import random
 import statistics
 from typing import Any, NamedTuple
 
 from benchmarks.support import Client, banner, service
 from service.experiments.medians import Sample
 
-_STARTS = 6  # of the service: each has a memory layout of its own, which all its children share
-_LOCK_ROUNDS = 3
+_STARTS = 10  # of the service
+_LOCK_ROUNDS = 2
 _AIM = 1.01
-_BODY = {"scenario": "counter", "shape": "augmented", "switch_interval_s": None}
-_PLAIN = {"threads": 4, "lock": False}  # without locks: only threads
-_LENGTHS = {200_000: 12, 2_000_000: 12, 8_000_000: 4}  # iterations (0.02, 0.2 and 0.8 s here): ratios for each start
+_COUNTING = {"shape": "augmented", "switch_interval_s": None, "lock": False}
+_BODIES: dict[str, tuple[dict[str, Any], int]] = {  # and how many ratios for each start
+    "counter": ({}, 6),
+    "counting 4 times 200,000": ({**_COUNTING, "iterations": 200_000}, 40),
+    "counting 4 times 2,000,000": ({**_COUNTING, "iterations": 2_000_000}, 24),
+    "counting 4 times 8,000,000": ({**_COUNTING, "iterations": 8_000_000}, 5),
+}
 _LOCKED: dict[str, dict[str, Any]] = {  # 80,000 times taken and released
-    "one thread": {"threads": 1, "iterations": 80_000, "lock": True},
-    "four threads": {"threads": 4, "iterations": 20_000, "lock": True},
+    name: {"shape": "augmented", "switch_interval_s": None, **body}
+    for name, body in {
+        "one thread": {"threads": 1, "iterations": 80_000},
+        "four threads": {"threads": 4, "iterations": 20_000},
+    }.items()
 }
 
 
@@ -43,23 +52,42 @@ class _Cost(NamedTuple):
     waits: int
 
 
-_Ratios = dict[int, list[tuple[float, float]]]
+class _Ratio(NamedTuple):
+    """One run beside another."""
+
+    wall: float
+    cpu: float
+
+
+_Ratios = dict[str, list[tuple[_Ratio, _Ratio]]]
 _Locks = dict[str, list[tuple[_Cost, _Cost]]]
 
 
 async def _run(client: Client, trace: str, body: dict[str, Any]) -> _Cost:
-    answer = await client.request("POST", "/v1/jobs", {**_BODY, "trace": trace, **body}, Prefer="wait=60")
-    result = answer.json()["result"]
+    whole = {"scenario": "counter", "trace": trace, **body}
+    result = (await client.request("POST", "/v1/jobs", whole, Prefer="wait=60")).json()["result"]
     waits = sum(thread["lock_waits"] or 0 for thread in result["threads"])
     return _Cost(result["timings"]["cpu_s"], result["values"]["wall_s"], result["trace"]["cost_s"], waits)
 
 
-async def _ratios(client: Client, iterations: int) -> tuple[float, float]:
-    """`threads` beside `off`, and `off` beside `off`; what changes slowly meets all alike."""
-    order = ("off", "threads", "off", "off", "threads", "off")
-    body = {**_PLAIN, "iterations": iterations}
-    first, one, inner, other, two, last = [(await _run(client, trace, body)).cpu_s for trace in order]
-    return (one + two) / (first + last), (inner + other) / (first + last)
+async def _shuffle(client: Client) -> None:
+    """Have the fork server keep some of the other scenarios, which it does when it first hears of one."""
+    found = (await client.request("GET", "/v1/scenarios")).json()["scenarios"]
+    names = [scenario["name"] for scenario in found if scenario["name"] not in ("counter", "custom")]
+    for name in random.sample(names, random.randrange(len(names))):
+        await client.request("POST", "/v1/jobs", {"scenario": name, "timeout_s": 0.01}, Prefer="wait=60")
+
+
+async def _ratios(client: Client, body: dict[str, Any]) -> tuple[_Ratio, _Ratio]:
+    """`threads` beside `off`, and `off` beside `off`."""
+    runs = {}
+    for name in random.sample(("threads", "off again", "off"), 3):
+        runs[name] = await _run(client, name.split()[0], body)
+    off = runs["off"]
+    threads, again = (
+        _Ratio(run.wall_s / off.wall_s, run.cpu_s / off.cpu_s) for run in (runs["threads"], runs["off again"])
+    )
+    return threads, again
 
 
 async def _locks(client: Client, body: dict[str, Any]) -> tuple[_Cost, _Cost]:
@@ -68,9 +96,10 @@ async def _locks(client: Client, body: dict[str, Any]) -> tuple[_Cost, _Cost]:
 
 async def _all(port: int, ratios: _Ratios, locks: _Locks) -> None:
     async with Client(port) as client:
-        await _run(client, "off", {**_PLAIN, "iterations": 200_000})  # the first job of a service meets cold caches
-        for iterations, rounds in _LENGTHS.items():
-            ratios[iterations] += [await _ratios(client, iterations) for _ in range(rounds)]
+        await _shuffle(client)
+        await _run(client, "off", {**_COUNTING, "iterations": 200_000})  # the first one meets cold caches
+        for name, (body, count) in _BODIES.items():
+            ratios[name] += [await _ratios(client, body) for _ in range(count)]
         for name, body in _LOCKED.items():
             locks[name] += [await _locks(client, body) for _ in range(_LOCK_ROUNDS)]
 
@@ -86,26 +115,28 @@ def _tell_locks(name: str, pairs: list[tuple[_Cost, _Cost]]) -> None:
     )
 
 
-def _tell_threads(iterations: int, ratios: list[tuple[float, float]]) -> None:
-    for name, found in zip(("threads", "off itself"), zip(*ratios, strict=True), strict=True):
-        sample = Sample(found)
-        low, high = sample.interval or (0.0, 0.0)
-        print(
-            f"  CPU time of 4 times {iterations:,}, {name} / off: {sample.median:.4f}, median of {sample.size}, "
-            f"95 % interval {low:.4f} to {high:.4f} (aim: {_AIM})"
-        )
+def _tell_threads(name: str, ratios: list[tuple[_Ratio, _Ratio]]) -> None:
+    for beside, found in zip(("threads", "off itself"), zip(*ratios, strict=True), strict=True):
+        wall, cpu = (_told([getattr(ratio, clock) for ratio in found]) for clock in ("wall", "cpu"))
+        print(f"  {name}, {beside} / off: wall time {wall}; CPU time {cpu}; medians of {len(found)} (aim: {_AIM})")
+
+
+def _told(ratios: list[float]) -> str:
+    sample = Sample(ratios)
+    low, high = sample.interval or (0.0, 0.0)
+    return f"{sample.median:.4f} ({low:.4f} to {high:.4f})"
 
 
 def main() -> None:
     """Measure and print."""
     banner("tracing")
-    ratios: _Ratios = {iterations: [] for iterations in _LENGTHS}
+    ratios: _Ratios = {name: [] for name in _BODIES}
     locks: _Locks = {name: [] for name in _LOCKED}
     for _ in range(_STARTS):
         with service() as port:
             asyncio.run(_all(port, ratios, locks))
-    for iterations, found in ratios.items():
-        _tell_threads(iterations, found)
+    for name, found in ratios.items():
+        _tell_threads(name, found)
     for name, pairs in locks.items():
         _tell_locks(name, pairs)
 

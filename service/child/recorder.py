@@ -5,6 +5,10 @@ Who uses it: `lab` hands it to scenario threads, `loop` ships what it holds. It 
 A scenario's thread only stamps and appends to a list of its own: no lock, no write, no formatting (0.3 us here; a
 write to the link would take 2 to 3 us and give up the GIL). Whoever drains (the shipper's raw thread, or the main
 thread at the end) cuts the lists and does the formatting, under a lock that no scenario thread ever takes.
+
+What every thread leaves, its start and its end, is packed into bytes. Objects that are kept while threads compute move
+theirs: with a dict for each start and end, four threads that count took 1.4 % longer than untraced ones (standard error
+0.15, 618 pairs of 0.2 s, each with a heap laid out at random), with bytes 0.9 % (0.11, 1,207 pairs; CPython 3.11.7).
 """
 
 from __future__ import annotations
@@ -14,13 +18,14 @@ import codecs
 import io
 import os
 import resource
+import struct
 import threading
 import time
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from service.child import calls, wire
 
-__all__ = ["MAX_NOTE", "Recorder", "Stream", "ThreadLog", "has_more_than_threads"]
+__all__ = ["MAX_NOTE", "Recorder", "Stream", "ThreadLog"]
 
 _MAX_LINE = 16_384  # characters: a longer line without an end is cut here, so that nothing grows without bound
 _LONGEST = 1_000_000  # characters: a line that has an end is cut here, for the frame that it has to fit into
@@ -35,6 +40,9 @@ _PORTION = 500_000  # characters in a frame, about: as JSON they are six times a
 _ROW = 200  # characters of a row besides its text, about
 
 _RUSAGE_THREAD: Optional[int] = getattr(resource, "RUSAGE_THREAD", None)  # Linux only
+_UNKNOWN = -1  # a packed number that the system cannot tell
+_START = struct.Struct("=qQqq?3q")  # when, ident, native id, active threads, daemon, what `_usage` tells
+_END = struct.Struct("=qQq?3q")  # when, ident, ns without a core, whether locks are traced, what `_usage` tells
 _SCHEDSTAT = b"/proc/thread-self/schedstat"  # Linux: ns on a core, ns runnable without one, times on a core
 
 
@@ -43,6 +51,7 @@ class ThreadLog:
 
     __slots__ = (
         "dropped",
+        "end",
         "facts",
         "left_out",
         "line",
@@ -54,6 +63,7 @@ class ThreadLog:
         "name",
         "number",
         "stamped",
+        "start",
         "written",
     )
 
@@ -68,7 +78,9 @@ class ThreadLog:
         self.lock_acquires = 0  # of traced locks, as the next two
         self.lock_waits = 0
         self.lock_wait_ns = 0
-        self.facts: List[Tuple[int, str, Any]] = []
+        self.start: Optional[bytes] = None  # packed; None also once it is drained, as the next one
+        self.end: Optional[bytes] = None
+        self.facts: List[Tuple[int, str, Any]] = []  # what else happened
         self.line = ""  # guarded by Recorder._draining
         self.line_ns = 0  # guarded by Recorder._draining
 
@@ -118,26 +130,15 @@ class Recorder:
         The count taken here makes the peak exact: `active_count()` grows only when a thread begins.
         """
         log = self._own.log = ThreadLog(thread.name)
+        about = _thread.get_ident(), threading.get_native_id(), threading.active_count(), thread.daemon
+        log.start = _START.pack(time.perf_counter_ns(), *about, *_usage())
         self._logs.append(log)
-        facts = {
-            "daemon": thread.daemon,
-            "ident": _thread.get_ident(),
-            "native_id": threading.get_native_id(),
-            "active_threads": threading.active_count(),
-            "usage": _usage(),
-        }
-        log.facts.append((time.perf_counter_ns(), "start", facts))
         return log
 
     def close(self, log: ThreadLog) -> None:
         """Stamp the end of the calling thread."""
-        facts = {
-            "ident": _thread.get_ident(),
-            "usage": _usage(),
-            "locks": [log.lock_acquires, log.lock_waits, log.lock_wait_ns] if self.trace == "locks" else None,
-            "core_wait_ns": _core_wait_ns(),
-        }
-        log.facts.append((time.perf_counter_ns(), "end", facts))
+        about = _thread.get_ident(), _core_wait_ns(), self.trace == "locks"
+        log.end = _END.pack(time.perf_counter_ns(), *about, *_usage())
 
     def log(self) -> ThreadLog:
         """Return the calling thread's log; a thread that did not come from the lab gets one now."""
@@ -199,10 +200,9 @@ class Recorder:
         """How often traced locks were acquired, over all threads."""
         return sum(log.lock_acquires for log in list(self._logs))
 
-    def has_only_threads(self) -> bool:
-        """Whether nothing has come since the last drain but starts and ends of threads."""
-        facts = (fact for log in list(self._logs) for fact in log.facts)
-        return all(kind in _OF_THREADS for _, kind, _ in facts) and not self._has_native()
+    def has_more_than_threads(self) -> bool:
+        """Whether more has come since the last drain than starts and ends of threads, which may wait a little."""
+        return any(log.facts for log in list(self._logs)) or self._has_native()
 
     def _has_native(self) -> bool:
         try:
@@ -256,9 +256,16 @@ class Recorder:
         return kept
 
     def _cut(self, log: ThreadLog, events: List[Any], lines: List[Any]) -> None:
+        start, end = log.start, log.end  # before the facts: what came before an end is there when the end is
         count = len(log.facts)
         cut = log.facts[:count]
         del log.facts[:count]
+        if start is not None:
+            log.start = None
+            cut.append(_unpacked_start(start))
+        if end is not None:
+            log.end = None
+            cut.append(_unpacked_end(end, log))
         for stamp, kind, fact in cut:
             if kind == "write":
                 self._take_text(log, stamp - self.zero_ns, fact, lines)
@@ -339,33 +346,59 @@ class Stream(io.TextIOBase):
         return self._descriptor
 
 
-def has_more_than_threads(frame: wire.Frame) -> bool:
-    """Whether a frame of a drain tells more than starts and ends of threads, which are few and may wait a little."""
-    return "lines" in frame or any(event[_KIND] not in _OF_THREADS for event in frame["events"])
-
-
-def _usage() -> Dict[str, Optional[int]]:
-    """What the calling thread has used up so far; null where the system cannot tell."""
+def _usage() -> Tuple[int, int, int]:
+    """What the calling thread has used up so far: ns of CPU time, voluntary and involuntary switches."""
     if _RUSAGE_THREAD is None:
-        return {"cpu_ns": time.thread_time_ns(), "voluntary_switches": None, "involuntary_switches": None}
+        return time.thread_time_ns(), _UNKNOWN, _UNKNOWN
     used = resource.getrusage(_RUSAGE_THREAD)
-    return {
-        "cpu_ns": time.thread_time_ns(),
-        "voluntary_switches": used.ru_nvcsw,
-        "involuntary_switches": used.ru_nivcsw,
-    }
+    return time.thread_time_ns(), used.ru_nvcsw, used.ru_nivcsw
 
 
-def _core_wait_ns() -> Optional[int]:
-    """How long the calling thread was ready to run but had no core, in ns; None where the system cannot tell.
+def _core_wait_ns() -> int:
+    """How long the calling thread was ready to run but had no core, in ns.
 
     Source: Linux, Documentation/scheduler/sched-stats.rst.
     """
     told = calls.read_file(_SCHEDSTAT, 100)
     try:
-        return None if told is None else int(told.split()[1])
+        return _UNKNOWN if told is None else int(told.split()[1])
     except (ValueError, IndexError):
-        return None
+        return _UNKNOWN
+
+
+def _unpacked_start(packed: bytes) -> Tuple[int, str, Any]:
+    stamp, ident, native_id, active_threads, daemon, *usage = _START.unpack(packed)
+    facts = {
+        "daemon": daemon,
+        "ident": ident,
+        "native_id": native_id,
+        "active_threads": active_threads,
+        "usage": _told_usage(*usage),
+    }
+    return stamp, "start", facts
+
+
+def _unpacked_end(packed: bytes, log: ThreadLog) -> Tuple[int, str, Any]:
+    stamp, ident, core_wait_ns, locks, *usage = _END.unpack(packed)
+    facts = {
+        "ident": ident,
+        "usage": _told_usage(*usage),
+        "locks": [log.lock_acquires, log.lock_waits, log.lock_wait_ns] if locks else None,
+        "core_wait_ns": _known(core_wait_ns),
+    }
+    return stamp, "end", facts
+
+
+def _told_usage(cpu_ns: int, voluntary: int, involuntary: int) -> Dict[str, Optional[int]]:
+    return {
+        "cpu_ns": cpu_ns,
+        "voluntary_switches": _known(voluntary),
+        "involuntary_switches": _known(involuntary),
+    }
+
+
+def _known(number: int) -> Optional[int]:
+    return None if number == _UNKNOWN else number
 
 
 def _portions(rows: List[Tuple[Any, ...]]) -> Iterator[List[Tuple[Any, ...]]]:

@@ -299,15 +299,15 @@ def test_events_of_a_thread(recorder: Recorder) -> None:
 def test_what_is_more_than_starts_and_ends(recorder: Recorder) -> None:
     """Starts and ends of threads may wait a little, and nothing else that has come since the last drain."""
     with printed_file() as descriptor:
-        assert recorder.has_only_threads()
+        assert not recorder.has_more_than_threads()
         on_thread(recorder, lambda: None, "Quiet")
-        assert recorder.has_only_threads()
+        assert not recorder.has_more_than_threads()
         on_thread(recorder, lambda: recorder.write("Look here.\n"), "Loud")
-        assert not recorder.has_only_threads()
+        assert recorder.has_more_than_threads()
         assert [("Loud", "Look here.")] == texts(recorder)
-        assert recorder.has_only_threads()
+        assert not recorder.has_more_than_threads()
         os.write(descriptor, b"from C")
-        assert not recorder.has_only_threads()
+        assert recorder.has_more_than_threads()
 
 
 def test_a_thread_that_raises_has_an_end(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
