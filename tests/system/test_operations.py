@@ -53,7 +53,7 @@ def test_a_database_that_cannot_be_read_is_told_and_forgiven(server: Server) -> 
         assert 200 == server.ask("GET", "/healthz").status_code
         assert 503 == server.ask("POST", "/v1/jobs", json={"scenario": "counter"}).status_code
         (failures,) = server.counted("threadlab_store_commit_failures_total").values()
-        assert 1 <= failures <= 2  # the job's acceptance, and its start if that came too late to share the transaction
+        assert 1 <= failures <= 3  # the job's acceptance, its start and its end: they may share a transaction or not
         database.execute("ALTER TABLE elsewhere RENAME TO jobs")
     assert (200, None) == readiness(server)
     assert job == server.job(job["id"])
