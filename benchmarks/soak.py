@@ -212,7 +212,7 @@ def _descriptors(service: Running) -> int:
     Source: SQLite, `os_unix.c`, "Posix Advisory Locking".
     """
     links = [_target(each) for each in Path(f"/proc/{service.pid}/fd").iterdir()]
-    return len([link for link in links if link not in (None, service.folder / "jobs.db")])
+    return len([link for link in links if link not in (None, service.database)])
 
 
 def _target(descriptor: Path) -> Path | None:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from service.experiments.medians import Sample
+
 __all__ = [
     "Answer",
     "Client",
@@ -27,6 +29,7 @@ __all__ = [
     "many",
     "percentile",
     "process",
+    "ratio",
     "running",
     "service",
     "serving",
@@ -45,11 +48,12 @@ def banner(name: str) -> None:
 
 @dataclass(frozen=True)
 class Running:
-    """A program that listens, its process, and the folder that holds its database and its log."""
+    """A program that listens, its process, its database, and the folder that holds that and its log."""
 
     port: int
     pid: int
     folder: Path
+    database: Path
 
     @property
     def log(self) -> str:
@@ -65,17 +69,17 @@ class Running:
 def running(*arguments: str, **environment: str) -> Iterator[Running]:
     """Start a program that prints an address when it listens; end it afterwards."""
     with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log"
+        log, database = Path(folder) / "log", Path(folder) / "jobs.db"
         with log.open("w") as output:
             started = subprocess.Popen(
                 [sys.executable, *arguments],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=_ROOT,
-                env={**os.environ, "THREADLAB_DATABASE_URL": f"sqlite:///{folder}/jobs.db", **environment},
+                env={**os.environ, "THREADLAB_DATABASE_URL": f"sqlite:///{database}", **environment},
             )
             try:
-                yield Running(_port(log, started), started.pid, Path(folder))
+                yield Running(_port(log, started), started.pid, Path(folder), database)
             finally:
                 started.terminate()
                 started.wait()
@@ -176,6 +180,13 @@ async def many(port: int, clients: int, count: int, ask: Callable[[Client], Awai
 def percentile(values: Sequence[float], percent: float) -> float:
     """Return the value below which `percent` of the values lie."""
     return sorted(values)[min(len(values) - 1, int(len(values) * percent / 100))]
+
+
+def ratio(found: Sequence[float]) -> str:
+    """Return the median of ratios, and in brackets its 95 % interval."""
+    sample = Sample(found)
+    low, high = sample.interval or (0.0, 0.0)
+    return f"{sample.median:.4f} ({low:.4f} to {high:.4f})"
 
 
 def summary(seconds: Sequence[float]) -> str:

@@ -21,13 +21,13 @@ import random
 import statistics
 from typing import Any, NamedTuple
 
-from benchmarks.support import Client, banner, service
-from service.experiments.medians import Sample
+from benchmarks.support import Client, banner, ratio, service
 
 _STARTS = 10  # of the service
 _LOCK_ROUNDS = 2
 _AIM = 1.01
-_COUNTING = {"shape": "augmented", "switch_interval_s": None, "lock": False}
+_ADDING: dict[str, Any] = {"shape": "augmented", "switch_interval_s": None}
+_COUNTING = {**_ADDING, "lock": False}
 _BODIES: dict[str, tuple[dict[str, Any], int]] = {  # and how many ratios for each start
     "counter": ({}, 6),
     "counting 4 times 200,000": ({**_COUNTING, "iterations": 200_000}, 40),
@@ -35,11 +35,8 @@ _BODIES: dict[str, tuple[dict[str, Any], int]] = {  # and how many ratios for ea
     "counting 4 times 8,000,000": ({**_COUNTING, "iterations": 8_000_000}, 5),
 }
 _LOCKED: dict[str, dict[str, Any]] = {  # 80,000 times taken and released
-    name: {"shape": "augmented", "switch_interval_s": None, **body}
-    for name, body in {
-        "one thread": {"threads": 1, "iterations": 80_000},
-        "four threads": {"threads": 4, "iterations": 20_000},
-    }.items()
+    "one thread": {**_ADDING, "threads": 1, "iterations": 80_000},
+    "four threads": {**_ADDING, "threads": 4, "iterations": 20_000},
 }
 
 
@@ -57,6 +54,11 @@ class _Ratio(NamedTuple):
 
     wall: float
     cpu: float
+
+    @classmethod
+    def of(cls, run: _Cost, other: _Cost) -> _Ratio:
+        """The first run's times in those of the second."""
+        return cls(run.wall_s / other.wall_s, run.cpu_s / other.cpu_s)
 
 
 _Ratios = dict[str, list[tuple[_Ratio, _Ratio]]]
@@ -80,14 +82,11 @@ async def _shuffle(client: Client) -> None:
 
 async def _ratios(client: Client, body: dict[str, Any]) -> tuple[_Ratio, _Ratio]:
     """`threads` beside `off`, and `off` beside `off`."""
-    runs = {}
-    for name in random.sample(("threads", "off again", "off"), 3):
-        runs[name] = await _run(client, name.split()[0], body)
-    off = runs["off"]
-    threads, again = (
-        _Ratio(run.wall_s / off.wall_s, run.cpu_s / off.cpu_s) for run in (runs["threads"], runs["off again"])
-    )
-    return threads, again
+    runs: dict[str, list[_Cost]] = {"threads": [], "off": []}
+    for trace in random.sample(("threads", "off", "off"), 3):
+        runs[trace].append(await _run(client, trace, body))
+    off, again = random.sample(runs["off"], 2)
+    return _Ratio.of(runs["threads"][0], off), _Ratio.of(again, off)
 
 
 async def _locks(client: Client, body: dict[str, Any]) -> tuple[_Cost, _Cost]:
@@ -117,14 +116,8 @@ def _tell_locks(name: str, pairs: list[tuple[_Cost, _Cost]]) -> None:
 
 def _tell_threads(name: str, ratios: list[tuple[_Ratio, _Ratio]]) -> None:
     for beside, found in zip(("threads", "off itself"), zip(*ratios, strict=True), strict=True):
-        wall, cpu = (_told([getattr(ratio, clock) for ratio in found]) for clock in ("wall", "cpu"))
+        wall, cpu = map(ratio, zip(*found, strict=True))
         print(f"  {name}, {beside} / off: wall time {wall}; CPU time {cpu}; medians of {len(found)} (aim: {_AIM})")
-
-
-def _told(ratios: list[float]) -> str:
-    sample = Sample(ratios)
-    low, high = sample.interval or (0.0, 0.0)
-    return f"{sample.median:.4f} ({low:.4f} to {high:.4f})"
 
 
 def main() -> None:

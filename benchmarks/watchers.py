@@ -21,8 +21,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.support import Client, banner, serving
-from service.experiments.medians import Sample
+from benchmarks.support import Client, banner, ratio, serving
 
 _TICKS_S = 1 / os.sysconf("SC_CLK_TCK")
 _JOBS, _WATCHERS = 50, 200
@@ -137,12 +136,8 @@ async def _crowd(port: int, pid: int) -> None:
             found = {count: await _watched(port, client, count) for count in order}
             pairs.append((found[_CROWD], found[0]))
     for place, name in enumerate(("CPU", "wall")):
-        sample = Sample([crowd[place] / none[place] for crowd, none in pairs])
-        low, high = sample.interval or (0.0, 0.0)
-        print(
-            f"  a job with {_CROWD} watchers / with none, {name} time: {sample.median:.4f}, median of {sample.size} "
-            f"pairs, 95 % interval {low:.4f} to {high:.4f}"
-        )
+        found = ratio([crowd[place] / none[place] for crowd, none in pairs])
+        print(f"  a job with {_CROWD} watchers / with none, {name} time: {found}; median of {len(pairs)} pairs")
 
 
 def _deaf(port: int, job: str) -> socket.socket:
