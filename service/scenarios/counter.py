@@ -65,6 +65,7 @@ Source:
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 import time
@@ -84,7 +85,7 @@ SLOW_S = 4e-6  # for an addition under the lock, chosen: twice the slowest above
 SLOW_YIELD_S = 1e-4  # and with a pause in it
 
 SOME_OVER = (
-    "A thread had ended before the last one was started: there was no moment at which all of them ran. Take more "
+    "A thread had ended before the last one began to add: there was no moment at which all of them added. Take more "
     "iterations to have them meet."
 )
 
@@ -156,21 +157,23 @@ def run(params: Params, lab: Lab) -> Dict[str, Any]:
     warn_of_too_many(params, lab)
     shape = SHAPES[params.shape]
     increment = shape.locked if params.lock else shape.unlocked
-    threads = [
-        lab.Thread(target=increment, args=(params.iterations,), daemon=params.daemon) for _ in range(params.threads)
-    ]
-    *others, last = threads
+    active_before, active = threading.active_count(), []
+
+    @functools.wraps(increment)  # a thread is named after its target
+    def begin(iterations: int) -> None:
+        active.append(threading.active_count())
+        increment(iterations)
+
+    threads = [lab.Thread(target=begin, args=(params.iterations,), daemon=params.daemon) for _ in range(params.threads)]
 
     begun = time.perf_counter()
-    for thread in others:
+    for thread in threads:
         thread.start()
-    some_over = not all(thread.is_alive() for thread in others)
-    last.start()
     for thread in threads:
         thread.join()
     wall_s = time.perf_counter() - begun
 
-    if some_over:
+    if max(active) - active_before < params.threads:
         lab.warn(SOME_OVER)
     expected, actual = params.threads * params.iterations, shape.total()
     print("Final counter: ", actual)
