@@ -56,7 +56,6 @@ class Dump:
     def ask(self, pid: int) -> None:
         """Have the child write where its threads are."""
         os.kill(pid, EVERY_THREAD)
-        _wake(pid)
         self._give_up_at = time.monotonic() + _MOST_S
 
     def is_done(self, pid: int) -> bool:
@@ -69,7 +68,7 @@ class Dump:
             self._size, self._changed = size, now
             return False
         if size in (0, self._apart) or now - self._changed < _STILL_S:
-            _wake(pid)  # one thread can stop all of them while another one writes
+            os.kill(pid, signal.SIGCONT)  # one that is stopped writes nothing, and may stop itself again meanwhile
             return False
         if self._apart is None and not self._tells_main() and _reaches_main(pid):
             self._apart = size
@@ -88,11 +87,6 @@ class Dump:
     def _tells_main(self) -> bool:
         """Whether the main thread is told early enough to be told whole."""
         return b"0x%016x " % get_ident() in os.pread(self._file, _MOST_BYTES - _MOST_APART, 0)  # a fork keeps it
-
-
-def _wake(pid: int) -> None:
-    """Have a process go on that is stopped, and would handle no signal."""
-    os.kill(pid, signal.SIGCONT)
 
 
 def _reaches_main(pid: int) -> bool:
