@@ -39,7 +39,7 @@ _QUERY = """async () => {
     "body",
     [
         pytest.param({"scenario": "check_then_act", "threads": 4, "rounds": 20, "lock": True}, id="handed on"),
-        pytest.param({"scenario": "deadlock", "timeout_s": 1.0}, id="stuck"),
+        pytest.param({"scenario": "deadlock", "hold_s": 0.5, "timeout_s": 1.0}, id="stuck"),
     ],
 )
 def test_a_trace_opens_in_perfetto_without_complaint(visit: Visit, live_server: Server, body: dict[str, Any]) -> None:

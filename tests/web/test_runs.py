@@ -20,7 +20,7 @@ SHARES = """() => [...document.querySelectorAll(".bars")].map((bars) => {
 @pytest.mark.parametrize(
     ("body", "cancels"),
     [
-        pytest.param({"scenario": "deadlock", "trace": "locks", "timeout_s": 2.0}, False, id="stuck"),
+        pytest.param({"scenario": "deadlock", "hold_s": 0.5, "trace": "locks", "timeout_s": 2.0}, False, id="stuck"),
         pytest.param({"scenario": "custom", "program": [{"target": "sleep", "args": [30]}]}, True, id="cancelled"),
     ],
 )
@@ -167,7 +167,7 @@ def test_locks_that_nobody_looked_at(visit: Visit, live_server: Server) -> None:
 
 def test_how_a_deadlock_ended(visit: Visit, live_server: Server) -> None:
     """A run that was ended because its threads waited for each other did not run out of time."""
-    job = live_server.run({"scenario": "deadlock", "trace": "locks", "timeout_s": 20.0})
+    job = live_server.run({"scenario": "deadlock", "hold_s": 0.5, "trace": "locks", "timeout_s": 20.0})
     assert "Deadlock" == job["error"]["type"]
     visit.page.goto(job["links"]["page"])
     expect(visit.page.locator(".run .kicker")).to_contain_text("was stuck and was ended")
