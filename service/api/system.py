@@ -38,12 +38,13 @@ class _Part:
 
     async def ailment(self) -> str | None:
         """Return what is wrong, in time; None if nothing is."""
-        if self._looking is None or self._looking.done():
-            self._last = None if self._looking is None else self._looking.result()
-            self._looking = asyncio.create_task(self._found())
-        await asyncio.wait((self._looking,), timeout=_LOOK_S)  # unlike wait_for, it leaves the look alone
-        if self._looking.done():
-            return self._looking.result()
+        looking = self._looking
+        if looking is None or looking.done():
+            self._last = None if looking is None else looking.result()
+            looking = self._looking = asyncio.create_task(self._found())
+        await asyncio.wait((looking,), timeout=_LOOK_S)  # unlike wait_for, it leaves the look alone
+        if looking.done():  # this very one: whoever came after its end has begun another
+            return looking.result()
         return " ".join(filter(None, (f"It did not answer within {_LOOK_S:g} s.", self._last)))
 
     async def _found(self) -> str | None:

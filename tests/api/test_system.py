@@ -148,6 +148,12 @@ class TestProbes:
         assert f"store: {ailment} executor: The fork server is gone." == problem["detail"]
         assert [False, False] == [part["ready"] for part in problem["parts"]]
 
+    def test_many_probes_at_once_find_a_well_service_ready(self, client: Client) -> None:
+        """Whoever waits for a look that ends is told what it found, though the next probe has begun another."""
+        for _ in range(10):
+            asked = [client.ask("GET", "/readyz") for _ in range(100)]
+            assert [200] * 100 == [each.result(30).status_code for each in asked]
+
     def test_a_part_that_hangs_holds_up_no_probe(self, ailing: Ailing, client: Client) -> None:
         """While the database hangs every probe is answered, all share one look, and endpoints keep their threads."""
         looks: list[object] = []
