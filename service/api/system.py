@@ -1,6 +1,7 @@
 """What can run jobs, the limits in force, and the probes."""
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Callable
 from dataclasses import asdict
@@ -33,7 +34,7 @@ class _Part:
 
     def __init__(self, look: Callable[[], object]) -> None:
         self._look = look
-        self._looking: asyncio.Task[str | None] | None = None
+        self._looking: asyncio.Future[str | None] | None = None
         self._last: str | None = None  # what the look before found
 
     async def ailment(self) -> str | None:
@@ -41,15 +42,20 @@ class _Part:
         looking = self._looking
         if looking is None or looking.done():
             self._last = None if looking is None else looking.result()
-            looking = self._looking = asyncio.create_task(self._found())
+            looking = self._looking = self._begin()
         await asyncio.wait((looking,), timeout=_LOOK_S)  # unlike wait_for, it leaves the look alone
         if looking.done():  # this very one: whoever came after its end has begun another
             return looking.result()
         return " ".join(filter(None, (f"It did not answer within {_LOOK_S:g} s.", self._last)))
 
-    async def _found(self) -> str | None:
+    def _begin(self) -> asyncio.Future[str | None]:
+        """Look, as `to_thread` does, but at once: a loop that is behind is no fault of the part's."""
+        within = contextvars.copy_context().run  # the log tells the request's id
+        return asyncio.get_running_loop().run_in_executor(None, within, self._found)
+
+    def _found(self) -> str | None:
         try:
-            await asyncio.to_thread(self._look)
+            self._look()
         except ThreadlabError as exc:
             return str(exc)
         except Exception:  # noqa: BLE001  whatever it is, the part is unwell
