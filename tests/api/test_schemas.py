@@ -127,7 +127,7 @@ def test_timed_out_job_matches_the_models(live_server: Server) -> None:
 
 def test_deadlocked_job_matches_the_models(live_server: Server) -> None:
     """A deadlock is answered at once, with its cycle and where every thread stood, in the shape of the models."""
-    job = JobView.model_validate(live_server.run({"scenario": "deadlock", "threads": 3, "hold_s": 0.3}))
+    job = JobView.model_validate(live_server.run({"scenario": "deadlock", "threads": 3, "hold_s": 0.5}))
     assert job.result is not None
     assert job.error is not None
     assert ("timed_out", "stuck", "Deadlock") == (job.status, job.result.outcome, job.error.type)

@@ -25,7 +25,7 @@ def result(report: Report) -> Any:
 def test_it_gets_stuck_on_every_interpreter(run_scenario: Run, every_python: str, threads: int) -> None:
     """Each holds his left fork and waits for his right one; the job is ended long before its deadline, and says so."""
     begun = time.monotonic()
-    report = run_scenario("deadlock", every_python, threads=threads, hold_s=0.2)
+    report = run_scenario("deadlock", every_python, threads=threads, hold_s=0.5)
     assert time.monotonic() - begun < 20
     assert (JobState.TIMED_OUT, "stuck", "interesting") == (
         report.status,
@@ -43,7 +43,7 @@ def test_it_gets_stuck_on_every_interpreter(run_scenario: Run, every_python: str
 
 def test_the_stacks_show_where(run_scenario: Run) -> None:
     """Each philosopher stands at the line that takes his second fork, and main at the one that joins them."""
-    rows = {row["name"]: row for row in result(run_scenario("deadlock", threads=3, hold_s=0.2))["autopsy"]["threads"]}
+    rows = {row["name"]: row for row in result(run_scenario("deadlock", threads=3, hold_s=0.5))["autopsy"]["threads"]}
     lines = {name: [place["code"] for place in row["stack"]] for name, row in rows.items()}
     assert {f"Philosopher-{n}": ["with forks[second]:"] for n in (1, 2, 3)} == {
         name: each for name, each in lines.items() if name != "MainThread"
