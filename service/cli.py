@@ -17,7 +17,6 @@ import resource
 import shlex
 import socket
 import sys
-import types
 import typing
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -336,7 +335,7 @@ def _option(name: str, hint: Any, field: dataclasses.Field[Any]) -> inspect.Para
     plain = _option_type(hint)
     option = typer.Option(
         help=_option_help(field.metadata),
-        metavar=None if plain else "<JSON>",
+        metavar=None if plain else f"<{_nullable(hint) or 'JSON'}>",
         show_default=True if plain else to_json(field.default).decode(),
     )
     return inspect.Parameter(
@@ -354,10 +353,14 @@ def _option_help(metadata: Mapping[str, Any]) -> str:
 
 def _option_type(hint: Any) -> Any:
     """The type of an option; None where a command line has none for it."""
-    members = [each for each in typing.get_args(hint) if each is not types.NoneType]
     if hint in (int, float, bool, str) or typing.get_origin(hint) is Literal:
         return hint
-    return _option_type(members[0]) if len(members) == 1 else None
+    return str if hint == str | None else None  # of text, `null` is a text
+
+
+def _nullable(hint: Any) -> str | None:
+    """How `--help` calls a number that can be null; None where a type is no such thing."""
+    return {int | None: "int|null", float | None: "float|null"}.get(hint)
 
 
 def _settings(given: dict[str, Any]) -> Settings:

@@ -142,6 +142,13 @@ class TestHere:
         assert ("succeeded", "mine", 3) == (job["status"], job["label"], job["request"]["threads"])
         assert 3 == len(job["result"]["threads"])
 
+    @pytest.mark.parametrize(("text", "value"), [("null", None), ("0.02", 0.02)])
+    def test_what_can_be_null_can_be_given_as_null(self, tmp_path: Path, text: str, value: float | None) -> None:
+        """The option's default is a number; `null` is not that, and reaches the job."""
+        code, out, err = ran(tmp_path, "counter", "--iterations", "100", "--switch-interval-s", text, "--json")
+        assert (0, "") == (code, err)
+        assert value == json.loads(out)["request"]["switch_interval_s"]
+
     def test_json_of_a_job_that_fails(self, tmp_path: Path) -> None:
         """The exit code tells a job that did not succeed, the answer why."""
         code, out, _ = ran(tmp_path, "daemon", "--main-s", "30", "--timeout-s", "0.2", "--json")
