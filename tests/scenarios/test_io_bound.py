@@ -92,10 +92,10 @@ def test_without_a_reference_nothing_is_compared(run_scenario: Run) -> None:
 
 def test_a_hundred_connections_are_served_at_once(run_scenario: Run) -> None:
     """The server answers a hundred clients at the same time, each with the right bytes."""
-    counted = result(run_scenario("io_bound", threads=100, tasks=100, delay_s=0.3, reference=False))["values"]
+    counted = result(run_scenario("io_bound", threads=100, tasks=100, delay_s=1.0, reference=False))["values"]
     assert (100, 0) == (counted["at_once"], counted["wrong"])
     assert counted["threads_used"] > 50  # as above
-    assert counted["wall_s"] < 100 * 0.3
+    assert counted["wall_s"] < 100 * 1.0
 
 
 def test_a_long_reference_is_a_sample(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
