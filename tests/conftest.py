@@ -38,7 +38,8 @@ _LONGEST = ("test_durability", "test_soak")  # the tests of these files take min
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that no worker is left alone with it at the end."""
-    items.sort(key=lambda item: (item.path.stem not in _LONGEST, item.path.parent.name != "system"))
+    order = {"system": 1, "web": 2}
+    items.sort(key=lambda item: 0 if item.path.stem in _LONGEST else order.get(item.path.parent.name, 3))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from service import app
+from service.api.requests import RequestLimits, RequestUnion
 from service.app import create_app
 from service.catalog import Catalog
 from service.executors.scripted import ScriptedExecutor
@@ -26,6 +28,23 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.upper().startswith("THREADLAB_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _requests_made_once(catalog: Catalog) -> Iterator[None]:
+    """Make the requests of the whole catalog once for the same limits: two thirds of what an app costs a test."""
+    made: dict[str, RequestUnion] = {}
+
+    def make(found: Catalog, limits: RequestLimits) -> RequestUnion:
+        if found is not catalog:
+            return RequestUnion(found, limits)
+        if str(limits) not in made:
+            made[str(limits)] = RequestUnion(found, limits)
+        return made[str(limits)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "RequestUnion", make)
+        yield
 
 
 @pytest.fixture
