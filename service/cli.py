@@ -17,6 +17,7 @@ import resource
 import shlex
 import socket
 import sys
+import types
 import typing
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -353,9 +354,10 @@ def _option_help(metadata: Mapping[str, Any]) -> str:
 
 def _option_type(hint: Any) -> Any:
     """The type of an option; None where a command line has none for it."""
+    members = [each for each in typing.get_args(hint) if each is not types.NoneType]
     if hint in (int, float, bool, str) or typing.get_origin(hint) is Literal:
         return hint
-    return str if hint == str | None else None  # of text, `null` is a text
+    return _option_type(members[0]) if len(members) == 1 and not _nullable(hint) else None
 
 
 def _nullable(hint: Any) -> str | None:
