@@ -96,7 +96,7 @@ def test_a_time_limit(tmp_path: Path) -> None:
         (folder / str(number)).touch()
     begun = time.monotonic()
     assert not folders.remove(str(folder), within_s=0.0)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 1
     assert 1_000 < sum(1 for _ in folder.iterdir()) < 2_000
     assert folders.remove(str(folder))
 
